@@ -92,6 +92,9 @@ mod gzip;
 // Partial: files that appear under their name once complete.
 mod partial;
 
+// Blocks: files whose content nobody trusts.
+mod blocks;
+
 // Canary: known bugs that tests switch on, to test the tests.
 pub mod canary;
 

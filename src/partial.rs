@@ -48,6 +48,19 @@ pub(crate) struct PartialFile {
 impl PartialFile {
     /// Creates the file.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        Self::create_with(path, OpenOptions::new().write(true).create_new(true))
+    }
+
+    /// Creates a file that nobody but the user of this process can read.
+    pub(crate) fn create_private(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        Self::create_with(path, &options)
+    }
+
+    fn create_with(path: &Path, options: &OpenOptions) -> io::Result<Self> {
         // Renaming would replace a device, pipe or folder.
         if path.exists() && !path.is_file() {
             let message = "expected the name of a file, found something else";
@@ -68,7 +81,7 @@ impl PartialFile {
             }
             _ => {}
         }
-        let file = OpenOptions::new().write(true).create_new(true).open(&partial)?;
+        let file = options.open(&partial)?;
         open.insert(partial.clone());
         Ok(Self { path: path.to_owned(), partial, file })
     }

@@ -73,7 +73,7 @@ pub(super) fn await_none(config: &Config, instance: &Instance, stop: &AtomicBool
                 return Ok(true);
             }
         };
-        let Some(Member { id, client, host }) =
+        let Some(Member { id, client, host, .. }) =
             members.into_iter().filter(|member| is_namesake(&member.client, &name)).min_by(|a, b| a.id.cmp(&b.id))
         else {
             return Ok(true);

@@ -4,7 +4,7 @@
 //! right in it is used. Read and Write include Describe, so that it is not listed with them.
 
 use super::topics;
-use crate::config::Config;
+use crate::{config::Config, serve::ServePartitions};
 use std::fmt;
 
 /// A role, or commands that need the same rights.
@@ -182,7 +182,23 @@ pub(crate) fn rights(role: Role, config: &Config) -> Vec<Right> {
                 right(Resource::TransactionalId(group), &[Write], "fences the leader before"),
             ]
         }
-        Role::Serve => vec![topic(&names.decisions, &[Read], "what it answers; it joins no group and writes nothing")],
+        Role::Serve => {
+            let spec = config.serve();
+            // A snapshot is used for as long as the topic keeps nulls.
+            let settings = [Read, DescribeConfigs];
+            let operations = if spec.snapshot.is_some() { &settings[..] } else { &settings[..1] };
+            let is_shared = spec.partitions == ServePartitions::Assigned;
+            let why = if is_shared {
+                "what it answers; it writes nothing"
+            } else {
+                "what it answers; it joins no group and writes nothing"
+            };
+            let mut all = vec![topic(&names.decisions, operations, why)];
+            if is_shared {
+                all.push(right(Resource::Group(config.serve_group()), &[Read], "shares the partitions"));
+            }
+            all
+        }
         Role::Erase => vec![topic(&names.clickstream, &[Write], "the request to erase a user, in each partition")],
         Role::Subject => {
             // The topics of control as well, in case they exist.
@@ -311,6 +327,21 @@ mod tests {
             (resource, format!("[{}]", operations.join(", ")))
         };
         rights.iter().map(rule).collect()
+    }
+
+    #[test]
+    fn serve_needs_more_to_share_partitions_and_to_trust_a_snapshot() {
+        let needed = |set: fn(&mut crate::serve::ServeSpec)| {
+            let mut config = Config::default();
+            set(config.serve.get_or_insert_default());
+            rights(Role::Serve, &config)
+        };
+        let plain = needed(|_| {});
+        assert_eq!((plain.len(), &plain[0].operations), (1, &vec![Operation::Read]));
+        let shared = needed(|spec| spec.partitions = ServePartitions::Assigned);
+        assert_eq!(shared[1].resource, Resource::Group("aimpoint-@serve".to_owned()));
+        let cached = needed(|spec| spec.snapshot = Some("s".into()));
+        assert_eq!(cached[0].operations, [Operation::Read, Operation::DescribeConfigs]);
     }
 
     #[test]

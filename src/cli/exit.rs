@@ -178,7 +178,7 @@ impl Exit {
         }
         if let Some(error) = error.downcast_ref::<ServeError>() {
             return Some(match error {
-                ServeError::Source(error) => Self::of_source(error),
+                ServeError::Source(error) | ServeError::Member(error) => Self::of_source(error),
                 ServeError::Stalled(_) => Self::Stalled,
                 ServeError::Deadline(_) => Self::Deadline,
                 ServeError::Broken(_) => Self::Internal,

@@ -148,7 +148,13 @@ impl Config {
         if let Some(serve) = &mut config.serve {
             let tls =
                 serve.tls.as_mut().map(|tls| [Some(&mut tls.certificate), Some(&mut tls.key), tls.client_ca.as_mut()]);
-            for path in serve.token_file.as_mut().into_iter().chain(tls.into_iter().flatten().flatten()) {
+            for path in serve
+                .token_file
+                .as_mut()
+                .into_iter()
+                .chain(serve.snapshot.as_mut())
+                .chain(tls.into_iter().flatten().flatten())
+            {
                 absolute(path);
             }
         }

@@ -13,6 +13,12 @@ impl Config {
         spec
     }
 
+    /// The group that shares the partitions of the decisions with `serve.partitions = "assigned"`. Without, it is never joined.
+    pub fn serve_group(&self) -> String {
+        // Names of applications contain no @, so nobody else has this one.
+        format!("{}-@serve", self.app.name)
+    }
+
     /// Whether the configuration has consent in a place that the next version does not read.
     pub fn has_older_consent(&self) -> bool {
         self.serve.as_ref().is_some_and(|serve| serve.consent.is_some())
@@ -66,6 +72,33 @@ mod tests {
     }
 
     #[test]
+    fn processes_that_share_the_partitions_say_where_they_are() {
+        let shared = |address: &str| config(&format!("[serve]\npartitions = \"assigned\"\n{address}"));
+        let message = shared("").unwrap_err();
+        assert!(message.contains("serve.advertise: the processes share the partitions"), "{message}");
+        for address in ["http://10.0.0.5:9470", "https://serve-0.serve.shop.svc:9470", "http://[::1]:1", "http://a"] {
+            assert_eq!(
+                shared(&format!("advertise = \"{address}\"")).unwrap().serve().advertise.as_deref(),
+                Some(address)
+            );
+        }
+        for address in [
+            "",
+            "10.0.0.5:9470",
+            "ftp://a",
+            "http://",
+            "http://a/",
+            "http://a/b",
+            "http://a?b",
+            "http://u@a",
+            "http://a b",
+        ] {
+            let message = shared(&format!("advertise = \"{address}\"")).unwrap_err();
+            assert!(message.contains("is no address that bidders can be sent to"), "{address}: {message}");
+        }
+    }
+
+    #[test]
     fn one_section_says_what_consent_permits() {
         let provider = "[serve]\nprovider = { name = \"shop.example\" }\n";
         let message = config(provider).unwrap_err();
@@ -88,12 +121,12 @@ mod tests {
 
     #[test]
     fn paths_of_files_are_relative_to_the_configuration() {
-        let text = "[serve]\ntoken_file = \"token\"\ntls = { certificate = \"c\", key = \"k\", client_ca = \"/a\" }\n";
+        let text = "[serve]\ntoken_file = \"token\"\nsnapshot = \"s\"\ntls = { certificate = \"c\", key = \"k\", client_ca = \"/a\" }\n";
         let text = text.to_owned();
         let folder = std::path::Path::new("/etc/aimpoint");
         let (config, _) = Config::of_text("aimpoint.toml", text, Some(folder), &[], &[]).unwrap();
         let serve = config.serve();
-        assert_eq!(serve.token_file, Some(folder.join("token")));
+        assert_eq!((serve.token_file, serve.snapshot), (Some(folder.join("token")), Some(folder.join("s"))));
         let tls = serve.tls.unwrap();
         assert_eq!((tls.certificate, tls.key), (folder.join("c"), folder.join("k")));
         assert_eq!(tls.client_ca, Some("/a".into()));

@@ -404,17 +404,17 @@ pub(crate) static CONTROL_AUDIENCE: Family = Family::gauge(
 pub(crate) static SERVE_LOOKUPS: Family = Family::counter(
     "aimpoint_serve_lookups_total",
     &["outcome"],
-    "users that bidders looked up, by outcome: found, expired, unknown",
+    "users that bidders looked up, by outcome: found, expired, unknown, elsewhere (another process answers for them)",
 )
-.of(&["found", "expired", "unknown"]);
+.of(&["found", "expired", "unknown", "elsewhere"]);
 pub(crate) static SERVE_BID_REQUESTS: Family = Family::counter(
     "aimpoint_serve_bid_requests_total",
     &["outcome"],
     "bid requests, by outcome: enriched (or, by gRPC, changes were proposed); or given back unchanged: no_id (it names no \
-     user as declared), unknown, expired, no_segments, refused (its consent signals forbid it); or malformed; and by gRPC \
-     alone: not_asked (the host accepts none of our changes), late (its time was over)",
+     user as declared), unknown, expired, no_segments, refused (its consent signals forbid it), elsewhere (another process \
+     answers for its user); or malformed; and by gRPC alone: not_asked (the host accepts none of our changes), late (its time was over)",
 )
-.of(&["enriched", "no_id", "unknown", "expired", "no_segments", "refused", "malformed", "not_asked", "late"]);
+.of(&["enriched", "no_id", "unknown", "expired", "no_segments", "refused", "malformed", "not_asked", "late", "elsewhere"]);
 pub(crate) static SERVE_MUTATIONS: Family = Family::counter(
     "aimpoint_serve_mutations_total",
     &["intent"],
@@ -431,9 +431,10 @@ pub(crate) static SERVE_TURNED_AWAY: Family = Family::counter(
     "aimpoint_serve_turned_away_total",
     &["reason"],
     "requests and connections that got no answer to their question, by reason: connections (too many), requests (too many), \
-     token, tls (the connection could not begin), too_large, slow, bad_request",
+     token, tls (the connection could not begin), too_large, slow, bad_request, no_owner (no process has read the user's \
+     partition yet)",
 )
-.of(&["connections", "requests", "token", "tls", "too_large", "slow", "bad_request"]);
+.of(&["connections", "requests", "token", "tls", "too_large", "slow", "bad_request", "no_owner"]);
 pub(crate) static SERVE_ANSWER_SECONDS: Family = Family::histogram(
     "aimpoint_serve_answer_seconds",
     &[],
@@ -454,6 +455,27 @@ pub(crate) static SERVE_STALENESS: Family = Family::gauge(
     "how long ago it was last known that every committed decision had been read",
 )
 .seconds();
+pub(crate) static SERVE_VISIBLE: Family = Family::histogram(
+    "aimpoint_serve_visible_seconds",
+    &[],
+    "time from the timestamp of a decision's record until bidders get it, by the clocks of two machines; not of what was \
+     there before a process was ready",
+    &LATENCY_BOUNDS,
+)
+.seconds();
+pub(crate) static SERVE_SNAPSHOTS: Family = Family::counter(
+    "aimpoint_serve_snapshots_total",
+    &["outcome"],
+    "snapshots of serve.snapshot, by outcome: written, failed (could not be written), loaded (at the start), ignored (at the \
+     start; the log says why)",
+)
+.of(&["written", "failed", "loaded", "ignored"]);
+pub(crate) static SERVE_PARTITIONS: Family = Family::gauge(
+    "aimpoint_serve_partitions",
+    &["state"],
+    "partitions of the decisions that a process has, by state: read (to the end), reading",
+)
+.of(&["read", "reading"]);
 pub(crate) static SERVE_USERS: Family =
     Family::gauge("aimpoint_serve_users", &[], "users with a decision in memory, expired or not");
 pub(crate) static SERVE_STORE_BYTES: Family =
@@ -507,7 +529,7 @@ pub(crate) static CLIENT_DISCONNECTS: Family =
     Family::counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub static FAMILIES: [&Family; 75] = [
+pub static FAMILIES: [&Family; 78] = [
     &EVENTS,
     &FALLBACKS,
     &DEAD_LETTERS,
@@ -569,6 +591,9 @@ pub static FAMILIES: [&Family; 75] = [
     &SERVE_ANSWER_SECONDS,
     &SERVE_RECORDS,
     &SERVE_STALENESS,
+    &SERVE_VISIBLE,
+    &SERVE_SNAPSHOTS,
+    &SERVE_PARTITIONS,
     &SERVE_USERS,
     &SERVE_STORE_BYTES,
     &SERVE_CONNECTIONS,

@@ -21,8 +21,8 @@ pub use families::{FAMILIES, Family, Kind, Unit};
 pub(crate) use recorder::add;
 pub use recorder::{Sample, Samples, Value, recorded};
 pub use serve::{
-    AnswerTimes, serve_bid_requests, serve_certificate_end, serve_lookups, serve_mutations, serve_records,
-    serve_refused, serve_sizes, serve_staleness, serve_turned_away,
+    AnswerTimes, VisibleTimes, serve_bid_requests, serve_certificate_end, serve_lookups, serve_mutations,
+    serve_partitions, serve_records, serve_refused, serve_sizes, serve_snapshot, serve_staleness, serve_turned_away,
 };
 
 use families::{

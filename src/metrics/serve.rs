@@ -3,8 +3,8 @@
 use super::{
     families::{
         SERVE_ANSWER_SECONDS, SERVE_BID_REQUESTS, SERVE_CERTIFICATE_END, SERVE_CONNECTIONS, SERVE_LOOKUPS,
-        SERVE_MUTATIONS, SERVE_RECORDS, SERVE_REFUSED, SERVE_STALENESS, SERVE_STORE_BYTES, SERVE_TURNED_AWAY,
-        SERVE_USERS,
+        SERVE_MUTATIONS, SERVE_PARTITIONS, SERVE_RECORDS, SERVE_REFUSED, SERVE_SNAPSHOTS, SERVE_STALENESS,
+        SERVE_STORE_BYTES, SERVE_TURNED_AWAY, SERVE_USERS, SERVE_VISIBLE,
     },
     recorder::{add, histogram, set},
 };
@@ -25,6 +25,34 @@ impl AnswerTimes {
     pub fn record(&self, took: Duration) {
         self.0.record(took.as_secs_f64());
     }
+}
+
+/// How long decisions took to be visible.
+#[derive(Clone)]
+pub struct VisibleTimes(::metrics::Histogram);
+
+impl Default for VisibleTimes {
+    fn default() -> Self {
+        Self(histogram(&SERVE_VISIBLE))
+    }
+}
+
+impl VisibleTimes {
+    /// Records how long one took.
+    pub fn record(&self, took: Duration) {
+        self.0.record(took.as_secs_f64());
+    }
+}
+
+/// Counts a snapshot.
+pub fn serve_snapshot(outcome: &'static str) {
+    add(&SERVE_SNAPSHOTS, &[outcome], 1);
+}
+
+/// Sets how many partitions have been read to their ends, and how many not yet.
+pub fn serve_partitions(read: usize, reading: usize) {
+    set(&SERVE_PARTITIONS, &["read"], read as f64);
+    set(&SERVE_PARTITIONS, &["reading"], reading as f64);
 }
 
 /// Counts users that were asked for.

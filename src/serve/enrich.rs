@@ -39,6 +39,8 @@ pub enum Enrichment {
     NotAsked,
     /// The answer would have come after the host's time was over.
     Late,
+    /// Its user is in this partition, which another process answers for.
+    Elsewhere(i32),
     /// Its signals do not permit it, for this reason.
     Refused(&'static str),
 }
@@ -54,6 +56,7 @@ impl Enrichment {
             Self::NoSegments => "no_segments",
             Self::NotAsked => "not_asked",
             Self::Late => "late",
+            Self::Elsewhere(_) => "elsewhere",
             Self::Refused(_) => "refused",
         }
     }
@@ -155,14 +158,17 @@ pub(super) fn first_known<T>(
     take: impl Fn(StoredDecision<'_>) -> T,
 ) -> Result<T, Enrichment> {
     let mut why = if keys.is_empty() { Enrichment::NoId } else { Enrichment::Unknown };
+    let mut elsewhere = None;
     for key in keys {
         match store.look_up(key, now, &take) {
             Lookup::Found(taken) => return Ok(taken),
             Lookup::Expired => why = Enrichment::Expired,
             Lookup::Unknown => {}
+            // A further id may be known here.
+            Lookup::Elsewhere(partition) => drop(elsewhere.get_or_insert(partition)),
         }
     }
-    Err(why)
+    Err(elsewhere.map_or(why, Enrichment::Elsewhere))
 }
 
 /// Where the new Data objects belong, and what stands around them there.

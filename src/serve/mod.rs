@@ -25,7 +25,9 @@ mod nulls;
 mod permission;
 mod record;
 mod shard;
+mod share;
 mod signals;
+mod snapshot;
 mod spec;
 mod store;
 #[cfg(test)]
@@ -38,8 +40,10 @@ pub(crate) use mutate::empty_response;
 #[cfg(any(test, feature = "testkit"))]
 pub use mutate::example_request;
 pub use record::{Change, RecordReader, Refusal};
+pub use share::PartitionOf;
+pub use snapshot::{Position, SnapshotFault, SnapshotHead, SnapshotReader, write_snapshot};
 pub use spec::{
-    AgentType, IdentityField, IdentitySpec, ServeGrpcSpec, ServeProviderSpec, ServeSpec, ServeTlsSpec, TOKEN_FAULT,
-    is_token,
+    AgentType, IdentityField, IdentitySpec, ServeGrpcSpec, ServePartitions, ServeProviderSpec, ServeSpec, ServeTlsSpec,
+    TOKEN_FAULT, is_origin, is_token,
 };
 pub use store::{EXPIRED_KEPT, Lookup, SHARDS, Sizes, Store, StoredDecision};

@@ -48,7 +48,12 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Whose decision has expired.
+/// The user's key of a record.
+pub(super) fn key_of_record(record: &[u8]) -> &[u8] {
+    Parts::of(record).key
+}
+
+/// Whose decision has expired, or is to be forgotten for another reason.
 #[derive(Debug)]
 pub(super) struct Expired {
     hash: u32,
@@ -107,9 +112,26 @@ impl Shard {
 
     /// The decisions that expired before a moment.
     pub(super) fn expired(&self, before: i64) -> Vec<Expired> {
+        self.those(|parts| Times::of(parts.message).expires_at < before)
+    }
+
+    fn those(&self, matches: impl Fn(&Parts<'_>) -> bool) -> Vec<Expired> {
         let parts = self.table.iter().map(|slot| (slot.hash, Parts::of(self.arena.get(slot.place))));
-        let expired = parts.filter(|(_, parts)| Times::of(parts.message).expires_at < before);
-        expired.map(|(hash, parts)| Expired { hash, key: parts.key.into(), partition: parts.partition }).collect()
+        let those = parts.filter(|(_, parts)| matches(parts));
+        those.map(|(hash, parts)| Expired { hash, key: parts.key.into(), partition: parts.partition }).collect()
+    }
+
+    /// Forgets decisions and erasures of a partition.
+    pub(super) fn forget_partition(&mut self, partition: i32) {
+        for Expired { hash, key, .. } in self.those(|parts| parts.partition == partition) {
+            self.remove(hash, &key, |parts| parts.partition == partition);
+        }
+        self.erased.retain(|_, erasures| {
+            erasures.remove(&partition);
+            !erasures.is_empty()
+        });
+        self.tidy();
+        self.shrink();
     }
 
     /// Forgets decisions if they expired before a moment, and erasures before it if `forgets_erasures`.
@@ -127,6 +149,18 @@ impl Shard {
         }
         self.tidy();
         self.shrink();
+    }
+
+    /// Hands over the records of some partitions.
+    pub(super) fn records(&self, has: &dyn Fn(i32) -> bool, take: &mut dyn FnMut(&[u8])) {
+        let records = self.table.iter().map(|slot| self.arena.get(slot.place));
+        records.filter(|record| has(Parts::of(record).partition)).for_each(take);
+    }
+
+    /// Takes in a record that [`Self::records`] has handed over.
+    pub(super) fn restore(&mut self, hash: u32, record: &[u8]) {
+        let Parts { partition, key, message } = Parts::of(record);
+        self.keep(hash, key, partition, message);
     }
 
     /// How many users there are.

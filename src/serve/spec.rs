@@ -21,7 +21,8 @@ pub struct ServeSpec {
     /// The bearer token that clients need, if any. Give it in the environment or in a file rather than here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Secret>,
-    /// A file with the token, in place of `token`.
+    /// A file with the token, in place of `token`. It may have several, each on a line of its own: all of them hold. SIGHUP makes the
+    /// process read it again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
     /// The threads that answer, 1 to 256; by default one for each processor.
@@ -53,6 +54,20 @@ pub struct ServeSpec {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub drain: Duration,
+    /// Which partitions of the decisions this process reads: `all`, or `assigned`, its part of those that the processes of an
+    /// application share. With `assigned`, a request for a user of another one gets its address.
+    pub partitions: ServePartitions,
+    /// With `assigned`: where bidders reach this process, as `http://HOST:PORT` or `https://HOST:PORT`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
+    /// A file with what was read of the decisions, which shortens a restart. It may be deleted at any time. Without it, a start
+    /// reads the topic from its start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<PathBuf>,
+    /// How often the file is written anew, 1 s to 1 h. An erased user stays in it for at most this long.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub snapshot_interval: Duration,
     /// Who provides the segments in bid requests. Without it, bid requests are not enriched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<ServeProviderSpec>,
@@ -86,6 +101,10 @@ impl Default for ServeSpec {
             idle_timeout: Duration::from_mins(1),
             stale_max: Duration::from_mins(1),
             drain: Duration::from_secs(5),
+            partitions: ServePartitions::All,
+            advertise: None,
+            snapshot: None,
+            snapshot_interval: Duration::from_mins(5),
             provider: None,
             grpc: None,
             tls: None,
@@ -97,6 +116,17 @@ impl Default for ServeSpec {
             consent: None,
         }
     }
+}
+
+/// `serve.partitions`: which partitions of the decisions a process reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ServePartitions {
+    /// All of them: each process answers for every user.
+    #[default]
+    All,
+    /// Those that the group of these processes gives to it.
+    Assigned,
 }
 
 /// `[serve.provider]`: the provider of the segments in a bid request. At least one of them is needed.
@@ -200,11 +230,23 @@ pub fn is_token(text: &str) -> bool {
     text.len() >= 16 && text.bytes().all(|letter| letter.is_ascii_graphic())
 }
 
+/// The longest address of a process: it travels in the name of a client.
+const ORIGIN_BYTES_MAX: usize = 200;
+
+/// Whether this is an address that bidders can be sent to: a scheme, a host and perhaps a port, and nothing else.
+pub fn is_origin(text: &str) -> bool {
+    let Some(authority) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) else { return false };
+    let is_plain = |letter: u8| letter.is_ascii_alphanumeric() || b".-_:[]".contains(&letter);
+    let has_host = text.parse::<hyper::Uri>().is_ok_and(|it| it.host().is_some_and(|host| !host.is_empty()));
+    text.len() <= ORIGIN_BYTES_MAX && authority.bytes().all(is_plain) && has_host
+}
+
 impl ServeSpec {
     /// Adds all errors of the section. `has_consent`: the configuration has a section `[consent]`.
     pub fn check(&self, has_consent: bool, errors: &mut Vec<ConfigError>) {
         self.check_bounds(errors);
         self.check_token(errors);
+        self.check_share(errors);
         if let Some(provider) = &self.provider
             && provider.id.is_empty()
             && provider.name.is_empty()
@@ -275,6 +317,26 @@ impl ServeSpec {
         }
     }
 
+    fn check_share(&self, errors: &mut Vec<ConfigError>) {
+        const HINT: &str = "for instance \"http://10.0.0.5:9470\": scheme, host and port, without a path";
+        match &self.advertise {
+            Some(address) if !is_origin(address) => {
+                errors.push(
+                    ConfigError::new(
+                        "serve.advertise",
+                        format!("{address:?} is no address that bidders can be sent to"),
+                    )
+                    .hint(HINT),
+                );
+            }
+            None if self.partitions == ServePartitions::Assigned => {
+                let message = "the processes share the partitions, so bidders have to learn where each of them is";
+                errors.push(ConfigError::new("serve.advertise", message).hint(HINT));
+            }
+            _ => {}
+        }
+    }
+
     fn check_bounds(&self, errors: &mut Vec<ConfigError>) {
         const SECOND: Duration = Duration::from_secs(1);
         let shown = crate::duration::display;
@@ -283,6 +345,7 @@ impl ServeSpec {
             ("idle_timeout", self.idle_timeout, SECOND, Duration::from_hours(1)),
             ("stale_max", self.stale_max, SECOND, Duration::from_hours(24)),
             ("drain", self.drain, Duration::ZERO, Duration::from_mins(10)),
+            ("snapshot_interval", self.snapshot_interval, SECOND, Duration::from_hours(1)),
         ] {
             if !(least..=most).contains(&value) {
                 let message = format!("{} is not between {} and {}", shown(value), shown(least), shown(most));

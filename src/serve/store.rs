@@ -15,9 +15,11 @@
 use super::{
     message::{Times, hash_of},
     record::Change,
-    shard::Shard,
+    shard::{Shard, key_of_record},
+    share::{PartitionOf, Share},
 };
 use std::{
+    collections::BTreeSet,
     sync::{PoisonError, RwLock},
     time::Duration,
 };
@@ -33,6 +35,8 @@ pub const EXPIRED_KEPT: Duration = Duration::from_mins(10);
 #[derive(Debug)]
 pub struct Store {
     shards: Box<[RwLock<Shard>]>,
+    /// `None` if all partitions are read here.
+    share: Option<RwLock<Share>>,
 }
 
 /// What is known of a user.
@@ -44,6 +48,8 @@ pub enum Lookup<T> {
     Expired,
     /// There is none.
     Unknown,
+    /// The user is in this partition, which is not read here, or not to its end yet.
+    Elsewhere(i32),
 }
 
 /// A decision as it is kept: in Protobuf, without what the user's key says.
@@ -64,11 +70,31 @@ pub struct Sizes {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect() }
+        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), share: None }
     }
 }
 
 impl Store {
+    /// A store of some of the partitions: at first of none.
+    pub fn of_some(partition_of: PartitionOf) -> Self {
+        Self { share: Some(RwLock::new(Share::new(partition_of))), ..Self::default() }
+    }
+
+    /// Sets how many partitions there are, and which of them have been read to their ends. A store of all partitions has no use
+    /// for it.
+    pub fn set_share(&self, count: i32, read: &BTreeSet<i32>) {
+        if let Some(share) = &self.share {
+            share.write().unwrap_or_else(PoisonError::into_inner).set(count, read);
+        }
+    }
+
+    /// Forgets what was read of a partition.
+    pub fn forget_partition(&self, partition: i32) {
+        for shard in &self.shards {
+            shard.write().unwrap_or_else(PoisonError::into_inner).forget_partition(partition);
+        }
+    }
+
     /// Takes in a change of a user. `at` is the time of its record, in microseconds since 1970. Within a partition, changes
     /// come in the order of their offsets.
     pub fn apply(&self, partition: i32, key: &str, change: Change<'_>, at: i64) {
@@ -82,6 +108,11 @@ impl Store {
 
     /// What is known of a user at a moment, in microseconds since 1970. A decision is handed to `take`.
     pub fn look_up<T>(&self, key: &str, now: i64, take: impl FnOnce(StoredDecision<'_>) -> T) -> Lookup<T> {
+        if let Some(share) = &self.share
+            && let Some(partition) = share.read().unwrap_or_else(PoisonError::into_inner).elsewhere(key)
+        {
+            return Lookup::Elsewhere(partition);
+        }
         let hash = hash_of(key.as_bytes());
         let shard = self.shard(hash).read().unwrap_or_else(PoisonError::into_inner);
         match shard.get(hash, key.as_bytes()) {
@@ -98,6 +129,17 @@ impl Store {
         let lock = &self.shards[shard % SHARDS];
         let expired = lock.read().unwrap_or_else(PoisonError::into_inner).expired(before);
         lock.write().unwrap_or_else(PoisonError::into_inner).forget(&expired, before, has_caught_up);
+    }
+
+    /// Hands over the records of some partitions that one of the [`SHARDS`] parts has.
+    pub(super) fn records(&self, shard: usize, has: &dyn Fn(i32) -> bool, take: &mut dyn FnMut(&[u8])) {
+        self.shards[shard % SHARDS].read().unwrap_or_else(PoisonError::into_inner).records(has, take);
+    }
+
+    /// Takes in a record that [`Self::records`] has handed over.
+    pub(super) fn restore(&self, record: &[u8]) {
+        let hash = hash_of(key_of_record(record));
+        self.write(hash, |shard| shard.restore(hash, record));
     }
 
     /// Forgets everything.

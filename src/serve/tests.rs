@@ -1,6 +1,7 @@
 mod enrich;
 mod mutate;
 mod record;
+mod snapshot;
 mod spec;
 mod store;
 

@@ -35,24 +35,34 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let is_assigned = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        // The protocol is not known before the first rebalance.
-        let is_cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
-        let answer = match (is_assigned, is_cooperative) {
-            (true, true) => consumer.incremental_assign(list),
-            (true, false) => consumer.assign(list),
-            (false, true) => consumer.incremental_unassign(list),
-            (false, false) => consumer.unassign(),
-        };
-        // Nothing is read: the partition only stands for the leadership.
-        let answer = answer.and_then(|()| if is_assigned { consumer.pause(list) } else { Ok(()) });
-        if let Err(error) = answer {
-            tracing::warn!(%error, "answering a change of the leadership failed");
-        }
+        let is_assigned = answer(consumer, code, list);
         if list.count() > 0 {
             self.is_leader.store(is_assigned, Ordering::Release);
         }
     }
+}
+
+/// Answers a change of what a member has, and returns whether it was given something. Nothing is read: the partitions only stand
+/// for what the group decides.
+pub(super) fn answer<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    code: RDKafkaRespErr,
+    list: &TopicPartitionList,
+) -> bool {
+    let is_assigned = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+    // The protocol is not known before the first rebalance.
+    let is_cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+    let answer = match (is_assigned, is_cooperative) {
+        (true, true) => consumer.incremental_assign(list),
+        (true, false) => consumer.assign(list),
+        (false, true) => consumer.incremental_unassign(list),
+        (false, false) => consumer.unassign(),
+    };
+    let answer = answer.and_then(|()| if is_assigned { consumer.pause(list) } else { Ok(()) });
+    if let Err(error) = answer {
+        tracing::warn!(%error, "answer a change of the group");
+    }
+    is_assigned
 }
 
 /// A member of the group that elects the leader.

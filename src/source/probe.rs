@@ -1,6 +1,6 @@
 //! Read-only queries to the cluster: the probe joins no group and commits nothing.
 
-use super::SourceError;
+use super::{SourceError, membership::partitions_of};
 use crate::kafka::{Cluster, Quiet};
 use rdkafka::{
     Message, Offset, TopicPartitionList,
@@ -56,6 +56,8 @@ pub struct Member {
     pub client: String,
     /// Where it comes from.
     pub host: String,
+    /// The partitions of the topic that the group has given to it.
+    pub partitions: Vec<i32>,
 }
 
 /// A consumer for queries only.
@@ -106,6 +108,7 @@ impl Probe {
             id: it.id().to_owned(),
             client: it.client_id().to_owned(),
             host: it.client_host().to_owned(),
+            partitions: partitions_of(it.assignment().unwrap_or_default(), &self.topic),
         };
         let is_stable = groups.groups().iter().all(|group| group.state() == "Stable");
         Ok((members.map(member).collect(), is_stable))

@@ -91,24 +91,60 @@ impl Tail {
     ///
     /// # Errors
     /// If the client rejects a setting, no broker answers, or the topic does not exist.
-    pub fn open(settings: &TailSettings, mut start: impl FnMut(i32, Watermarks) -> i64) -> Result<Self, SourceError> {
+    pub fn open(settings: &TailSettings, start: impl FnMut(i32, Watermarks) -> i64) -> Result<Self, SourceError> {
+        let (mut it, all) = Self::found(settings)?;
+        it.read_only(&all, start)?;
+        Ok(it)
+    }
+
+    /// Opens the topic and reads none of its partitions yet.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn open_idle(settings: &TailSettings) -> Result<Self, SourceError> {
+        Self::found(settings).map(|(it, _)| it)
+    }
+
+    /// A client for a topic that exists, and its partitions.
+    fn found(settings: &TailSettings) -> Result<(Self, BTreeSet<i32>), SourceError> {
         let context = Context { topic: settings.topic.clone(), reached: Mutex::default() };
         let consumer = settings.cluster().tail(&settings.group, context);
         let consumer = consumer.map_err(|error| SourceError::settings(&settings.brokers, &error))?;
-        let mut it = Self { consumer, settings: settings.clone(), next: BTreeMap::new(), ended: BTreeSet::new() };
-        let begun = Instant::now();
-        for partition in it.partitions(begun, OPEN_DEADLINE)? {
-            let watermarks = it.watermarks(partition, begun, OPEN_DEADLINE)?;
-            it.next.insert(partition, start(partition, watermarks));
-        }
-        if it.next.is_empty() {
+        let it = Self { consumer, settings: settings.clone(), next: BTreeMap::new(), ended: BTreeSet::new() };
+        let all: BTreeSet<i32> = it.partitions(Instant::now(), OPEN_DEADLINE)?.into_iter().collect();
+        if all.is_empty() {
             return Err(SourceError::Fatal {
                 doing: format!("read {}", settings.topic),
                 detail: "the topic does not exist; create it with: aimpoint topics --create".to_owned(),
             });
         }
-        it.assign()?;
-        Ok(it)
+        Ok((it, all))
+    }
+
+    /// Reads these partitions and no others. Those that were read already go on; `start` is told the ends of each other one, and
+    /// returns where to begin.
+    ///
+    /// # Errors
+    /// If no broker answers, or the client refuses.
+    pub fn read_only(
+        &mut self,
+        partitions: &BTreeSet<i32>,
+        mut start: impl FnMut(i32, Watermarks) -> i64,
+    ) -> Result<(), SourceError> {
+        let begun = Instant::now();
+        let added = partitions.iter().filter(|it| !self.next.contains_key(it));
+        let added: Result<Vec<_>, SourceError> =
+            added.map(|it| Ok((*it, self.watermarks(*it, begun, OPEN_DEADLINE)?))).collect();
+        let added = added?;
+        self.next.retain(|partition, _| partitions.contains(partition));
+        self.ended.retain(|partition| partitions.contains(partition));
+        self.next.extend(added.into_iter().map(|(partition, ends)| (partition, start(partition, ends))));
+        self.assign()
+    }
+
+    /// The partitions that are being read.
+    pub fn reads(&self) -> impl Iterator<Item = i32> {
+        self.next.keys().copied()
     }
 
     /// Hands over up to `max` records, waiting at most `wait` for the first. Returns how many.

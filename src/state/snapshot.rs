@@ -3,18 +3,13 @@
 //!
 //! A snapshot is only a cache. Everything in it is also in the changelog, and nothing in it is trusted: it comes in
 //! blocks with checksums and states its number of profiles, partition, layout and committed position. If any of these
-//! does not match, it is ignored. Limits: a block holds [`BLOCK_BYTES`] plus one profile.
+//! does not match, it is ignored. Limits: a block holds `BLOCK_BYTES` plus one profile.
 
+use crate::blocks::{self, BLOCK_BYTES, BlockError};
 use std::io::Read;
 
 /// The first bytes, including the version.
 const MAGIC: &[u8; 8] = b"AIMSNAP1";
-
-/// A block is closed once it reaches this size.
-const BLOCK_BYTES: usize = 64 << 10;
-
-/// A block that claims to be larger is damaged: no profile is this large.
-const BLOCK_BYTES_MAX: usize = 64 << 20;
 
 /// What a snapshot contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,14 +83,10 @@ impl SnapshotWriter {
     }
 }
 
-/// Appends a block: length, checksum, contents.
+/// Appends a block.
 fn close(to: &mut Vec<u8>, block: &mut Vec<u8>) {
-    if block.is_empty() {
-        return;
-    }
-    to.extend((block.len() as u32).to_le_bytes());
-    to.extend(rapidhash::v3::rapidhash_v3(block).to_le_bytes());
-    to.append(block);
+    // Writing into memory does not fail.
+    blocks::write(to, block).unwrap_or_default();
 }
 
 /// Reads a snapshot block by block.
@@ -187,29 +178,10 @@ fn part<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], SnapshotError> {
 
 /// Reads and checks the next block; returns whether there was one.
 fn next_block(from: &mut impl Read, block: &mut Vec<u8>) -> Result<bool, SnapshotError> {
-    let mut length = [0; 4];
-    let mut filled = 0;
-    while filled < length.len() {
-        match from.read(&mut length[filled..])? {
-            0 if filled == 0 => return Ok(false),
-            0 => return Err(SnapshotError::Damaged("it is cut off")),
-            count => filled += count,
-        }
-    }
-    let length = u32::from_le_bytes(length) as usize;
-    if length > BLOCK_BYTES_MAX {
-        return Err(SnapshotError::Damaged("a block is too long"));
-    }
-    let mut checksum = [0; 8];
-    from.read_exact(&mut checksum)?;
-    block.clear();
-    if from.take(length as u64).read_to_end(block)? < length {
-        return Err(SnapshotError::Damaged("it is cut off"));
-    }
-    if rapidhash::v3::rapidhash_v3(block) != u64::from_le_bytes(checksum) {
-        return Err(SnapshotError::Damaged("a checksum differs"));
-    }
-    Ok(true)
+    blocks::read(from, block).map_err(|error| match error {
+        BlockError::Read(error) => SnapshotError::Read(error),
+        BlockError::Damaged(why) => SnapshotError::Damaged(why),
+    })
 }
 
 #[cfg(test)]

@@ -29,8 +29,14 @@ const FOLDERS: [&str; 6] = [".github", "benches", "deploy", "proto", "src", "tes
 const NO_PAGES: [&str; 3] = ["runs", "target", "__pycache__"];
 
 /// Topic settings, which librdkafka does not know.
-const TOPIC_SETTINGS: [&str; 5] =
-    ["cleanup.policy", "max.message.bytes", "message.timestamp.type", "min.insync.replicas", "retention.ms"];
+const TOPIC_SETTINGS: [&str; 6] = [
+    "cleanup.policy",
+    "delete.retention.ms",
+    "max.message.bytes",
+    "message.timestamp.type",
+    "min.insync.replicas",
+    "retention.ms",
+];
 /// Flags of cargo.
 const FOREIGN_FLAGS: [&str; 3] = ["--profile", "--features", "--no-default-features"];
 /// Options of scikit-learn.

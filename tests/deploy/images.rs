@@ -41,6 +41,35 @@ fn an_image_runs_unprivileged_without_a_shell_from_pinned_releases() {
     }
 }
 
+/// What a host of agents reads is what the program proposes, and where the chart has its ports.
+#[test]
+fn an_image_says_what_kind_of_agent_it_is() {
+    let command = Command::new(env!("CARGO_BIN_EXE_aimpoint")).arg("metrics").output().unwrap();
+    let metrics = String::from_utf8(command.stdout).unwrap();
+    let values = yaml("deploy/helm/aimpoint/values.yaml");
+    for dockerfile in DOCKERFILES {
+        let stage = last_stage(dockerfile);
+        let owner = stage.iter().find_map(|line| line.strip_prefix("ARG AGENT_OWNER=")).unwrap();
+        let label = stage.iter().find_map(|line| line.strip_prefix("LABEL agent-manifest=")).unwrap();
+        let text: String = serde_json::from_str(&label.replace("${AGENT_OWNER}", owner)).unwrap();
+        let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for name in ["name", "vendor", "owner"] {
+            assert_eq!(manifest[name], "aimpoint", "{dockerfile}: {name}");
+        }
+        let intents: Vec<&str> =
+            manifest["intents"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+        let told = format!("changes proposed by gRPC, by intent: {}", intents.join(", "));
+        assert!(metrics.contains(&told), "{dockerfile}: {told}");
+        let least = &values["serve"]["resources"]["requests"];
+        assert_eq!(manifest["resources"], *least, "{dockerfile}");
+        assert_eq!(manifest["dependencies"], serde_json::json!(["kafka"]), "{dockerfile}");
+        assert_eq!(manifest["probes"]["port"], values["metrics"]["port"], "{dockerfile}");
+        for probe in ["liveness", "readiness"] {
+            assert_eq!(manifest["probes"][probe], values["serve"]["probes"][probe]["path"], "{dockerfile}: {probe}");
+        }
+    }
+}
+
 /// Builds the image's file system, and runs the program with only the libraries in it.
 #[test]
 fn the_root_file_system_has_the_program_and_all_files_it_opens() {

@@ -24,7 +24,7 @@ const CONTROL: &str = "no control runs beside this worker";
 const SERVE: &str = "no serve runs beside this worker";
 
 /// Queries without series in this test, and why.
-const EMPTY: [(&str, &str); 16] = [
+const EMPTY: [(&str, &str); 18] = [
     ("kafka_consumergroup_", "it comes from Kafka's own exporter"),
     ("aimpoint_control_leader", CONTROL),
     ("aimpoint_control_policy_", CONTROL),
@@ -34,6 +34,8 @@ const EMPTY: [(&str, &str); 16] = [
     ("aimpoint_control_budget", CONTROL),
     ("aimpoint_worker_policy_", CONTROL),
     ("aimpoint_serve_answer_", SERVE),
+    ("aimpoint_serve_partitions", SERVE),
+    ("aimpoint_serve_visible_", SERVE),
     ("aimpoint_serve_refused_", SERVE),
     ("aimpoint_serve_staleness_", SERVE),
     ("aimpoint_serve_users", SERVE),

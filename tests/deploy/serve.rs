@@ -99,6 +99,59 @@ fn serve_has_a_token_and_a_user_of_its_own() {
     assert_eq!(allowed("aimpoint-serve"), expected, "it may read decisions and nothing else");
 }
 
+#[test]
+fn the_files_of_tls_are_mounted_from_a_secret() {
+    let container = |set: &str| {
+        let rendered = output(&mut helm_template(&["--set", &format!("serve.enabled=true,{set}")]));
+        let deployment = named(&rendered, "Deployment", "aimpoint-serve");
+        let pod = deployment["spec"]["template"]["spec"].clone();
+        (environment(&deployment), pod["volumes"].clone(), pod["containers"][0]["volumeMounts"].clone())
+    };
+    let (variables, volumes, mounts) = container("serve.tlsSecret=serve-tls,serve.tlsClientCaKey=ca.crt");
+    let tls = volumes.as_array().unwrap().iter().find(|it| it["name"] == "tls").unwrap();
+    assert_eq!(tls["secret"]["secretName"], "serve-tls");
+    assert_eq!(tls["secret"]["defaultMode"], 288, "nobody else reads the key");
+    let mount = mounts.as_array().unwrap().iter().find(|it| it["name"] == "tls").unwrap();
+    assert_eq!(mount["readOnly"], true);
+    let folder = mount["mountPath"].as_str().unwrap();
+    for (name, file) in [("CERTIFICATE", "tls.crt"), ("KEY", "tls.key"), ("CLIENT_CA", "ca.crt")] {
+        let variable = format!("AIMPOINT__SERVE__TLS__{name}");
+        assert_eq!(variables[&variable].as_deref(), Some(format!("{folder}/{file}").as_str()));
+    }
+    let (variables, volumes, _) = container("serve.tlsSecret=serve-tls");
+    assert!(!variables.contains_key("AIMPOINT__SERVE__TLS__CLIENT_CA") && volumes.to_string().contains("serve-tls"));
+    let (variables, volumes, _) = container("serve.port=9470");
+    assert!(!variables.keys().any(|name| name.contains("TLS")) && !volumes.to_string().contains("tls"));
+}
+
+/// The program knows the variables that the chart sets for shared partitions and snapshots.
+#[test]
+fn pods_that_share_the_partitions_say_where_they_are() {
+    let rendered = |set: &str| {
+        let all = format!("serve.enabled=true,serve.partitions=assigned,serve.snapshot.enabled=true{set}");
+        output(&mut helm_template(&["--set", &all]))
+    };
+    let variables = environment(&named(&rendered(""), "Deployment", "aimpoint-serve"));
+    assert_eq!(variables["AIMPOINT__SERVE__ADVERTISE"].as_deref(), Some("http://$(POD_IP):9470"));
+    let with_tls = environment(&named(&rendered(",serve.tlsSecret=t"), "Deployment", "aimpoint-serve"));
+    assert_eq!(with_tls["AIMPOINT__SERVE__ADVERTISE"].as_deref(), Some("https://$(POD_IP):9470"));
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("aimpoint.toml");
+    std::fs::write(&config, "").unwrap();
+    let mut shown = Command::new(env!("CARGO_BIN_EXE_aimpoint"));
+    shown.args(["serve", "--set", "admin.address=127.0.0.1:0", "--set", "serve.address=127.0.0.1:0", "--config"]);
+    for name in ["PARTITIONS", "ADVERTISE", "SNAPSHOT"].map(|name| format!("AIMPOINT__SERVE__{name}")) {
+        shown.env(&name, variables[&name].as_ref().unwrap().replace("$(POD_IP)", "10.0.0.5"));
+    }
+    let run = shown.arg(&config).env("AIMPOINT__KAFKA__BROKERS", "127.0.0.1:1").output().unwrap();
+    assert_eq!(
+        run.status.code(),
+        Some(69),
+        "no broker is all that is missing: {}",
+        String::from_utf8_lossy(&run.stderr)
+    );
+}
+
 /// Without this, a worker's user could fence control.
 #[test]
 fn the_transactional_ids_of_workers_and_control_are_apart() {

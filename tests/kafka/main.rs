@@ -14,6 +14,8 @@ mod erasure;
 mod program;
 mod secured;
 mod serve;
+mod serve_shared;
+mod serve_snapshot;
 mod sizes;
 
 use aimpoint::{

@@ -38,16 +38,24 @@ const PARTITIONS: i32 = 3;
 
 /// A process that answers.
 pub(crate) struct Server {
-    child: Running,
+    pub(crate) child: Running,
     pub(crate) port: u16,
 }
 
 impl Server {
     pub(crate) fn start(program: &Program, name: &str) -> Self {
+        Self::start_with(program, name, |_| Vec::new())
+    }
+
+    /// The same with further arguments, which may depend on its address.
+    pub(crate) fn start_with(program: &Program, name: &str, further: impl FnOnce(&str) -> Vec<String>) -> Self {
         // The test knows its port before the process does.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
-        let child = program.spawn_as("serve", name, &["--address", &address, "--admin", "127.0.0.1:0"]);
+        let further = further(&address);
+        let mut arguments = vec!["--address", &address, "--admin", "127.0.0.1:0"];
+        arguments.extend(further.iter().map(String::as_str));
+        let child = program.spawn_as("serve", name, &arguments);
         Self { child, port }
     }
 
@@ -78,13 +86,13 @@ impl Server {
         if status == 200 { Ok(id(&body)) } else { Err(status) }
     }
 
-    fn metric(&self, name: &str) -> Option<f64> {
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
         let (.., body) = self.ask("GET", "/metrics", "")?;
         body.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 }
 
-fn id(user: &str, number: i64) -> String {
+pub(crate) fn id(user: &str, number: i64) -> String {
     format!("shop:clickstream-0-{user}{number}")
 }
 
@@ -122,6 +130,8 @@ impl Worker {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", &program.kafka.brokers)
             .set("transactional.id", "shop-@w-0")
+            // As the program's own producers.
+            .set("partitioner", "murmur2_random")
             .create()
             .unwrap();
         producer.init_transactions(PATIENCE).unwrap();
@@ -139,7 +149,7 @@ impl Worker {
         if commits { self.0.commit_transaction(PATIENCE) } else { self.0.abort_transaction(PATIENCE) }.unwrap();
     }
 
-    fn decide(&self, users: &[&str], number: i64) {
+    pub(crate) fn decide(&self, users: &[&str], number: i64) {
         let records: Vec<_> = users.iter().map(|user| (*user, Some(payload(user, number, 600)))).collect();
         self.transact(&records, true);
     }

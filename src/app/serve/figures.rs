@@ -9,9 +9,19 @@ use std::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-const LOOKUPS: [&str; 3] = ["found", "expired", "unknown"];
-const BID_REQUESTS: [&str; 9] =
-    ["enriched", "no_id", "unknown", "expired", "no_segments", "refused", "malformed", "not_asked", "late"];
+const LOOKUPS: [&str; 4] = ["found", "expired", "unknown", "elsewhere"];
+const BID_REQUESTS: [&str; 10] = [
+    "enriched",
+    "no_id",
+    "unknown",
+    "expired",
+    "no_segments",
+    "refused",
+    "malformed",
+    "not_asked",
+    "late",
+    "elsewhere",
+];
 const MUTATIONS: [&str; 2] = ["ACTIVATE_SEGMENTS", "BID_SHADE"];
 const ALL: usize = LOOKUPS.len() + BID_REQUESTS.len() + MUTATIONS.len();
 
@@ -70,6 +80,7 @@ impl Figures {
             Lookup::Found(_) => 0,
             Lookup::Expired => 1,
             Lookup::Unknown => 2,
+            Lookup::Elsewhere(_) => 3,
         };
         self.lookups[index].fetch_add(1, Ordering::Relaxed);
     }

@@ -5,11 +5,13 @@ use super::{
     figures::Figures,
     look::{Look, Positions},
     settings::Settings,
+    share::Share,
 };
 use crate::{
     event::Record,
-    logging, metrics,
-    serve::{Change, RecordReader, SHARDS, Store},
+    logging,
+    metrics::{self, VisibleTimes},
+    serve::{Change, Position, RecordReader, SHARDS, Store},
     source::{SourceError, Tail},
     status::{RolePhase, RoleStatus},
 };
@@ -67,6 +69,7 @@ pub(super) struct Follower {
     pub(super) settings: Settings,
     pub(super) store: Arc<Store>,
     pub(super) figures: Arc<Figures>,
+    pub(super) visible: VisibleTimes,
     pub(super) looks: Receiver<Look>,
     /// How far it has read, for whoever looks.
     pub(super) positions: Positions,
@@ -79,20 +82,27 @@ impl Follower {
     ///
     /// # Errors
     /// If the client rejects its settings.
-    pub(super) fn run(self, mut tail: Tail) -> Result<(), ServeError> {
+    pub(super) fn run(self, mut tail: Tail, mut share: Option<Share>) -> Result<(), ServeError> {
         let mut progress = Progress::new();
         loop {
-            match self.follow(&mut tail, &mut progress) {
-                Ok(()) => return Ok(()),
-                Err(error) => tracing::warn!(%error, "reading the decisions anew"),
+            match self.follow(&mut tail, share.as_mut(), &mut progress) {
+                Err(ServeError::Source(error)) => tracing::warn!(%error, "reading the decisions anew"),
+                ended => return ended,
             }
             match self.reopen(&progress)? {
                 Some(opened) => tail = opened,
                 None => return Ok(()),
             }
             // Nothing of an earlier topic may be answered.
+            if let Some(share) = &mut share {
+                share.clear(&self.store);
+            }
             self.store.clear();
-            self.positions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            let mut read = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+            read.generation += 1;
+            read.is_complete = false;
+            read.positions.clear();
+            drop(read);
             // A look that is under way knows the old positions.
             self.looks.try_iter().for_each(drop);
             progress = Progress { fresh_at: progress.fresh_at, ..Progress::new() };
@@ -110,8 +120,8 @@ impl Follower {
             if self.is_stopping() {
                 return Ok(None);
             }
-            self.tell(progress);
-            match Tail::open(&self.settings.tail, |_, watermarks| watermarks.low) {
+            self.tell(progress, true);
+            match self.settings.open(&BTreeMap::new()) {
                 Ok(tail) => return Ok(Some(tail)),
                 Err(error @ SourceError::Settings { .. }) => return Err(error.into()),
                 Err(error) => {
@@ -125,32 +135,65 @@ impl Follower {
     }
 
     /// Reads until the process is to stop, or the topic must be opened again.
-    fn follow(&self, tail: &mut Tail, progress: &mut Progress) -> Result<(), SourceError> {
+    fn follow(
+        &self,
+        tail: &mut Tail,
+        mut share: Option<&mut Share>,
+        progress: &mut Progress,
+    ) -> Result<(), ServeError> {
         let mut reader = RecordReader::new(&self.settings.app);
         let (mut swept_at, mut told_at, mut shard) = (Instant::now(), None::<Instant>, 0);
         while !self.is_stopping() {
-            self.take(tail, &mut reader, progress)?;
-            self.aim(tail, progress)?;
+            if let Some(share) = share.as_deref_mut()
+                && !share.follow(tail, &self.store, &self.positions)?
+            {
+                // The group has told nothing yet.
+                std::thread::sleep(WAIT);
+            }
+            self.take(tail, &mut reader, share.as_deref(), progress)?;
+            self.aim(tail, share.as_deref_mut(), progress)?;
+            let reads = tail.partition_count();
+            let read = share.as_deref().map_or(if progress.has_caught_up { reads } else { 0 }, Share::read_count);
             if swept_at.elapsed() > SWEEP_INTERVAL {
                 swept_at = Instant::now();
                 shard = (shard + 1) % SHARDS;
-                self.store.sweep(shard, now(), progress.has_caught_up);
+                self.store.sweep(shard, now(), progress.has_caught_up && read == reads);
             }
             if told_at.is_none_or(|at| at.elapsed() > TELL_INTERVAL) {
                 told_at = Some(Instant::now());
-                self.tell(progress);
+                metrics::serve_partitions(read, reads - read);
+                let mut shared = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+                shared.is_complete = progress.has_caught_up && read == reads;
+                shared.fresh_at = Some(progress.fresh_at);
+                drop(shared);
+                self.tell(progress, share.as_deref().is_none_or(|share| share.is_known(tail)));
             }
         }
         Ok(())
     }
 
     /// Takes in the records that have arrived.
-    fn take(&self, tail: &mut Tail, reader: &mut RecordReader, progress: &mut Progress) -> Result<(), SourceError> {
+    fn take(
+        &self,
+        tail: &mut Tail,
+        reader: &mut RecordReader,
+        share: Option<&Share>,
+        progress: &mut Progress,
+    ) -> Result<(), SourceError> {
         let mut outcomes: BTreeMap<&'static str, u64> = BTreeMap::new();
-        let mut read_to = BTreeMap::new();
+        let mut read_to: BTreeMap<i32, Position> = BTreeMap::new();
         let mut take = |record: &Record<'_>| {
-            read_to.insert(record.partition, record.offset + 1);
+            let start = Position { next: 0, newest_ms: i64::MIN };
+            let position = read_to.entry(record.partition).or_insert(start);
+            position.next = record.offset + 1;
+            position.newest_ms = position.newest_ms.max(record.timestamp_ms.unwrap_or_default());
             let at = record.timestamp_ms.unwrap_or_default().saturating_mul(1_000);
+            // What was there before says nothing about the present.
+            let is_new = progress.has_caught_up && share.is_none_or(|share| share.has_read(record.partition));
+            if is_new && at > 0 {
+                let took = now().saturating_sub(at).max(0).unsigned_abs();
+                self.visible.record(Duration::from_micros(took));
+            }
             let outcome = match reader.read(record.key, record.payload) {
                 Ok((key, change)) => {
                     self.store.apply(record.partition, key, change, at);
@@ -166,8 +209,11 @@ impl Follower {
         };
         let taken = tail.poll(BATCH, WAIT, &mut take)?;
         if taken > 0 {
-            let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
-            positions.extend(read_to);
+            let mut read = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+            for (partition, Position { next, newest_ms }) in read_to {
+                let position = read.positions.entry(partition).or_insert(Position { next, newest_ms });
+                *position = Position { next, newest_ms: newest_ms.max(position.newest_ms) };
+            }
         }
         progress.records += taken as u64;
         for (outcome, count) in outcomes {
@@ -177,7 +223,7 @@ impl Follower {
     }
 
     /// Finds out whether everything has been read that was there at a look.
-    fn aim(&self, tail: &mut Tail, progress: &mut Progress) -> Result<(), SourceError> {
+    fn aim(&self, tail: &mut Tail, share: Option<&mut Share>, progress: &mut Progress) -> Result<(), SourceError> {
         for look in self.looks.try_iter() {
             if !look.fits() || look.ends.is_empty() {
                 progress.misfits += 1;
@@ -190,11 +236,19 @@ impl Follower {
                 continue;
             }
             progress.misfits = 0;
-            if look.ends.len() > tail.partition_count() {
+            if share.is_none() && look.ends.len() > tail.partition_count() {
                 // It begins to read the partitions that were added.
                 drop(tail.ends(ADD_DEADLINE)?);
             }
             progress.aim.get_or_insert(look);
+        }
+        if let Some(share) = share {
+            if let Some(look) = &progress.aim {
+                share.look(look, tail, &self.store);
+            }
+            if !share.is_known(tail) {
+                return Ok(());
+            }
         }
         let is_reached = |look: &Look| look.ends.iter().all(|(partition, end)| tail.is_read(*partition, *end));
         let Some(look) = progress.aim.take_if(|look| is_reached(look)) else { return Ok(()) };
@@ -207,10 +261,14 @@ impl Follower {
         Ok(())
     }
 
-    /// Says whether the process is ready, and publishes the figures.
-    fn tell(&self, progress: &Progress) {
+    /// Says whether the process is ready, and publishes the figures. `has_share`: it is known which partitions it has.
+    fn tell(&self, progress: &Progress, has_share: bool) {
         let staleness = progress.fresh_at.elapsed();
-        self.status.set(phase(progress.has_caught_up, progress.records, staleness, self.settings.stale_max));
+        self.status.set(if has_share {
+            phase(progress.has_caught_up, progress.records, staleness, self.settings.stale_max)
+        } else {
+            RolePhase::NotReady("serve waits until the group gives it partitions (serve.partitions)".to_owned())
+        });
         let sizes = self.store.sizes();
         metrics::serve_staleness(staleness);
         metrics::serve_sizes(sizes.users, sizes.bytes, self.figures.connections());

@@ -226,6 +226,11 @@ impl RtbExtensionPoint for Point {
         if let Enrichment::Refused(reason) = outcome {
             answer.metadata_mut().insert(super::routes::REASON, value(reason));
         }
+        if let Enrichment::Elsewhere(partition) = outcome {
+            answer.metadata_mut().insert(super::routes::PARTITION, MetadataValue::from(partition));
+            let owner = self.shared.owner(partition).and_then(|owner| MetadataValue::<Ascii>::try_from(&*owner).ok());
+            owner.and_then(|owner| answer.metadata_mut().insert(super::routes::OWNER, owner));
+        }
         Ok(answer)
     }
 }

@@ -1,6 +1,6 @@
 //! The thread that looks how far the topic goes.
 
-use crate::{logging, source::Ends};
+use crate::{logging, serve::Position, source::Ends};
 use crossbeam_channel::Sender;
 use std::{
     collections::BTreeMap,
@@ -16,8 +16,21 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// How long a look may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// By partition, the next offset to read.
-pub(super) type Positions = Arc<Mutex<BTreeMap<i32, i64>>>;
+/// What the loop that reads has come to, for the other threads.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    /// By partition, how far it has been read. Partitions without records are left out.
+    pub(super) positions: BTreeMap<i32, Position>,
+    /// When it was last known that everything had been read. Nulls that were written later may still be to be read.
+    pub(super) fresh_at: Option<Instant>,
+    /// Whether everything that was there has been read.
+    pub(super) is_complete: bool,
+    /// Changes when something is forgotten that the positions cover.
+    pub(super) generation: u64,
+}
+
+/// Shared by the threads.
+pub(super) type Positions = Arc<Mutex<Read>>;
 
 /// The ends of all partitions at a moment.
 #[derive(Clone, Debug)]
@@ -42,7 +55,9 @@ impl Look {
 pub(super) fn run(ends: &Ends, positions: &Positions, looks: &Sender<Look>, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let asked_at = Instant::now();
-        let read_to = positions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let read = positions.lock().unwrap_or_else(PoisonError::into_inner);
+        let read_to = read.positions.iter().map(|(partition, position)| (*partition, position.next)).collect();
+        drop(read);
         match ends.look(DEADLINE) {
             // If the last look was not taken yet, this one is not needed.
             Ok(ends) => drop(looks.try_send(Look { asked_at, read_to, ends })),

@@ -10,7 +10,8 @@
 //!
 //! Guarantees:
 //! - **Committed decisions only**, all partitions, from the start of the topic on. No group is joined and nothing is
-//!   committed, so any number of processes may serve the same topic.
+//!   committed, so any number of processes may serve the same topic. With `serve.partitions = "assigned"`, a group shares the
+//!   partitions, and a user of another process is answered with its address.
 //! - **Ready means complete**: until everything has been read that was in the topic at the start, the process is not ready.
 //! - **Without brokers it answers on**, says how stale it is, and after `serve.stale_max` it is not ready any more.
 //! - **A topic that was made anew** is read anew: nothing of the old one is answered.
@@ -23,12 +24,16 @@ mod follow;
 mod grpc;
 mod look;
 mod negotiate;
+mod owners;
 mod routes;
 mod run;
 mod settings;
+mod share;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tokens;
 
 pub(crate) use run::run_serve;
 
@@ -41,6 +46,9 @@ pub(crate) enum ServeError {
     /// The topic cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The group refuses this process.
+    #[error(transparent)]
+    Member(SourceError),
     /// The loop that reads hangs.
     #[error("serve has not run its loop for {}", crate::duration::display(*.0))]
     Stalled(Duration),

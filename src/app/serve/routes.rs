@@ -2,7 +2,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `GET /v1/decisions/{user}` | the user's decision: 200, 304, 404 (unknown) or 410 (expired) |
+//! | `GET /v1/decisions/{user}` | the user's decision: 200, 304, 404 (unknown), 410 (expired) or 307 (another process has it) |
 //! | `POST /v1/decisions:batch` | the decisions of several users, in their order |
 //! | `POST /openrtb2/enrich` | the bid request, with the segments of its user |
 //! | `GET /livez`, `GET /readyz` | 200, or 503 and the reasons |
@@ -15,7 +15,9 @@ use super::{
     figures::Figures,
     follow::now,
     negotiate::{Form, has_tag},
+    owners::Owners,
     tls::Tls,
+    tokens::Tokens,
 };
 use crate::{
     event::UserKeys,
@@ -32,7 +34,6 @@ use hyper::{
 };
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
@@ -44,6 +45,10 @@ pub(super) type Answer = Response<Full<Bytes>>;
 pub(super) const OUTCOME: &str = "aimpoint-outcome";
 /// Why its signals forbid enrichment.
 pub(super) const REASON: &str = "aimpoint-reason";
+/// The partition of a user for whom another process answers.
+pub(super) const PARTITION: &str = "aimpoint-partition";
+/// Where that process is, if it is known.
+pub(super) const OWNER: &str = "aimpoint-owner";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const USERS: &str = "/v1/decisions/";
@@ -58,19 +63,24 @@ pub(super) struct Shared {
     pub(super) figures: Arc<Figures>,
     pub(super) admin: Arc<AdminState>,
     pub(super) limits: Limits,
-    /// The SHA-256 of the token.
-    pub(super) token: Option<[u8; 32]>,
+    /// `None` if nobody needs one.
+    pub(super) tokens: Option<Tokens>,
     pub(super) tls: Option<Tls>,
+    /// Who answers for the partitions of others; `None` if each process has all of them.
+    pub(super) owners: Option<Arc<Owners>>,
 }
 
 impl Shared {
-    /// Whether a request with this head has the token, if there is one.
+    /// Where the process is that answers for a partition of others.
+    pub(super) fn owner(&self, partition: i32) -> Option<Arc<str>> {
+        self.owners.as_ref().and_then(|owners| owners.of(partition))
+    }
+
+    /// Whether a request with this head has one of the tokens, if there are any.
     pub(super) fn is_permitted(&self, head: &HeaderMap) -> bool {
-        let Some(expected) = &self.token else { return true };
+        let Some(tokens) = &self.tokens else { return true };
         let given = head.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| value.strip_prefix("Bearer "));
-        // Comparing hashes rather than tokens prevents timing attacks.
-        given.is_some_and(|token| <[u8; 32]>::from(Sha256::digest(token)) == *expected)
+        given.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|token| tokens.has(token))
     }
 }
 
@@ -209,6 +219,7 @@ impl Answerer {
             Lookup::Found(found) => found,
             Lookup::Expired => return text(StatusCode::GONE, "the user's last decision has expired\n"),
             Lookup::Unknown => return text(StatusCode::NOT_FOUND, "there is no decision about this user\n"),
+            Lookup::Elsewhere(partition) => return self.elsewhere(partition, request.uri().path()),
         };
         let mut answer = match body {
             Some(body) => reply(StatusCode::OK, form.content_type(), body),
@@ -225,6 +236,30 @@ impl Answerer {
         }
         headers.insert(header::VARY, HeaderValue::from_static("accept"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+        answer
+    }
+
+    /// The answer about a user of another process: where to ask.
+    fn elsewhere(&self, partition: i32, path: &str) -> Answer {
+        let place = |owner: &str| HeaderValue::try_from(format!("{owner}{path}")).ok();
+        let mut answer = match self.shared.owner(partition).and_then(|owner| place(&owner)) {
+            Some(place) => {
+                let mut answer = text(
+                    StatusCode::TEMPORARY_REDIRECT,
+                    "another process answers for this user: see the header location\n",
+                );
+                answer.headers_mut().insert(header::LOCATION, place);
+                answer
+            }
+            None => {
+                metrics::serve_turned_away("no_owner");
+                let why = "no process has read this user's partition yet; try again in a moment\n";
+                let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, why);
+                answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                answer
+            }
+        };
+        answer.headers_mut().insert(PARTITION, HeaderValue::from(partition));
         answer
     }
 
@@ -277,11 +312,17 @@ impl Answerer {
                 Lookup::Found(decision) => ("found", decision.as_slice()),
                 Lookup::Expired => ("expired", &b"null"[..]),
                 Lookup::Unknown => ("unknown", &b"null"[..]),
+                Lookup::Elsewhere(_) => ("elsewhere", &b"null"[..]),
             };
             out.extend_from_slice(b"{\"status\":\"");
             out.extend_from_slice(status.as_bytes());
             out.extend_from_slice(b"\",\"decision\":");
             out.extend_from_slice(decision);
+            if let Lookup::Elsewhere(partition) = found {
+                // An address has nothing that JSON would escape.
+                let owner = self.shared.owner(partition).map_or("null".to_owned(), |owner| format!("\"{owner}\""));
+                out.extend_from_slice(format!(",\"partition\":{partition},\"owner\":{owner}").as_bytes());
+            }
             out.push(b'}');
         }
         out.extend_from_slice(b"]}");
@@ -306,6 +347,11 @@ impl Answerer {
         headers.insert(OUTCOME, HeaderValue::from_static(outcome.as_str()));
         if let Enrichment::Refused(reason) = outcome {
             headers.insert(REASON, HeaderValue::from_static(reason));
+        }
+        if let Enrichment::Elsewhere(partition) = outcome {
+            headers.insert(PARTITION, HeaderValue::from(partition));
+            let owner = self.shared.owner(partition).and_then(|owner| HeaderValue::try_from(&*owner).ok());
+            owner.and_then(|owner| headers.insert(OWNER, owner));
         }
         answer
     }

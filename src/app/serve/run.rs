@@ -1,7 +1,7 @@
 //! The life of a process of serve: starts its threads, watches them, and stops them on a signal.
 //!
 //! Guarantees: SIGTERM and SIGINT make the process not ready at once. It answers on for `serve.drain`, then ends each
-//! connection with the answer that it is at. The configuration is read once; SIGHUP only reads the files of TLS again.
+//! connection with the answer that it is at. The configuration is read once; SIGHUP only reads the files of TLS and tokens again.
 
 use super::{
     ServeError,
@@ -10,9 +10,13 @@ use super::{
     follow::Follower,
     grpc::GrpcAnswerer,
     look::{self, Positions},
+    owners::{self, Owners},
     routes::{Answerer, Shared},
-    settings::{self, Settings},
+    settings::{self, Settings, ShareSettings},
+    share::Share,
+    snapshot,
     tls::Tls,
+    tokens::Tokens,
 };
 use crate::{
     app::{
@@ -20,20 +24,22 @@ use crate::{
         start::{Started, start},
     },
     config::Config,
+    config_error::ConfigError,
     logging::Logs,
-    metrics,
-    serve::{ServeSpec, Store},
-    source::{Ends, Tail},
+    metrics::{self, VisibleTimes},
+    serve::{Position, ServeSpec, Store},
+    sink::partition_of,
+    source::{Ends, Membership, Probe, Tail, TailSettings},
     status::{RoleName, RoleStatus},
     telemetry::admin::AdminState,
 };
 use anyhow::Context;
-use sha2::{Digest, Sha256};
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, TcpListener},
     path::Path,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
@@ -63,23 +69,24 @@ pub(crate) fn run_serve(
     if is_unchecked && (spec.provider.is_some() || spec.grpc.is_some()) {
         tracing::warn!("consent signals of bid requests are not checked: [consent] has enabled = false");
     }
-    let token = settings::token(&setup)?.map(|token| Sha256::digest(token.reveal()).into());
     let instance = Instance::claim(&setup.config)?;
     let settings = Settings::of(&setup, &instance);
     let status = RoleStatus::of(RoleName::Serve);
     let (admin, _) = serve_admin(&setup.config, &instance, Some(Arc::clone(logs)), Some(status.clone()))?;
     let otlp = setup.start_otlp(&instance, &admin, &[])?;
+    let share = settings.share.as_ref();
     let shared = Arc::new(Shared {
         users: setup.config.users(),
-        store: Arc::new(Store::default()),
+        store: Arc::new(if share.is_some() { Store::of_some(partition_of) } else { Store::default() }),
         figures: Arc::new(Figures::default()),
         admin: Arc::clone(&admin),
         limits: settings::limits(&spec),
-        token,
+        tokens: settings::tokens(&setup)?,
         tls: settings::tls(&setup, &spec)?,
+        owners: share.map(|share| Arc::new(Owners::new(&share.address))),
     });
-    let (tail, ends) = open(&settings)?;
-    let threads = Threads::start(&setup, &spec, settings, (tail, ends), &shared, &status)?;
+    let sources = Sources::open(&settings, &shared.store)?;
+    let threads = Threads::start(&setup, &spec, settings, sources, &shared, &status)?;
     let ended = watch(&setup, &spec, &threads, &shared, &admin, &status, (&stop_requested, &reload_requested));
     let stopped = threads.stop(setup.config.engine.shutdown_deadline);
     shared.figures.publish();
@@ -89,10 +96,31 @@ pub(crate) fn run_serve(
     ended.and(stopped).map_err(Into::into)
 }
 
-fn open(settings: &Settings) -> Result<(Tail, Ends), ServeError> {
-    let tail = &settings.tail;
-    let ends = Ends::new(&tail.brokers, &tail.client, &tail.group, &tail.topic)?;
-    Ok((Tail::open(tail, |_, watermarks| watermarks.low)?, ends))
+/// What is asked of the brokers.
+struct Sources {
+    tail: Tail,
+    /// Where a snapshot ends that is in the store.
+    known: BTreeMap<i32, Position>,
+    ends: Ends,
+    /// With snapshots: what tells which cluster it is.
+    cluster: Option<Ends>,
+    /// With processes that share the partitions: the group that does, and who is in it.
+    share: Option<(Membership, Probe)>,
+}
+
+impl Sources {
+    fn open(settings: &Settings, store: &Store) -> Result<Self, ServeError> {
+        let TailSettings { brokers, client, group, topic } = &settings.tail;
+        let ends = Ends::new(brokers, client, group, topic)?;
+        let known = snapshot::load(settings, &ends, store);
+        let tail = settings.open(&known)?;
+        let cluster = settings.snapshot.as_ref().map(|_| Ends::new(brokers, client, group, topic)).transpose()?;
+        let join = |share: &ShareSettings| {
+            let member = Membership::join(&share.tail, &share.name, &share.address)?;
+            Ok::<_, ServeError>((member, Probe::new(brokers, &share.tail.client, group, topic, 0)?))
+        };
+        Ok(Self { tail, known, ends, cluster, share: settings.share.as_ref().map(join).transpose()? })
+    }
 }
 
 /// Watches until the process may stop: after a signal and `serve.drain`.
@@ -118,7 +146,7 @@ fn watch(
             return Err(ServeError::Stalled(silent));
         }
         if reload_requested.swap(false, Ordering::Relaxed) {
-            reload(shared.tls.as_ref());
+            reload(shared);
         }
         if stop_requested.load(Ordering::Relaxed) {
             let since = *stopping_since.get_or_insert_with(|| {
@@ -133,18 +161,24 @@ fn watch(
     }
 }
 
-/// Reads the files of TLS again.
-fn reload(tls: Option<&Tls>) {
-    match tls.map(Tls::reload) {
-        None => tracing::warn!("serve reads its configuration when it starts: restart it"),
-        Some(Ok(())) => {
-            metrics::reloaded(true);
-            tracing::info!("the certificate is read again; for the rest of the configuration, restart the process");
-        }
-        Some(Err(error)) => {
-            metrics::reloaded(false);
-            tracing::error!(%error, "the certificate stays as it is: repair the file, and send SIGHUP again");
-        }
+/// Reads the files of TLS and tokens again.
+fn reload(shared: &Shared) {
+    let tls = shared.tls.as_ref().map(Tls::reload);
+    let tokens = shared.tokens.as_ref().and_then(Tokens::reload);
+    let read: Vec<Result<(), ConfigError>> = tls.into_iter().chain(tokens).collect();
+    if read.is_empty() {
+        tracing::warn!("serve reads its configuration when it starts: restart it");
+        return;
+    }
+    let faults: Vec<ConfigError> = read.into_iter().filter_map(Result::err).collect();
+    metrics::reloaded(faults.is_empty());
+    for error in &faults {
+        tracing::error!(%error, "what was read from this file stays as it is: repair the file, and send SIGHUP again");
+    }
+    if faults.is_empty() {
+        tracing::info!(
+            "the files of serve.tls and serve.token_file are read again; for the rest of the configuration, restart the process"
+        );
     }
 }
 
@@ -159,7 +193,7 @@ impl Sockets {
         let open = |address: SocketAddr, key: &str| {
             let listener =
                 connections::listen(address).with_context(|| format!("answer at {address}; set another {key}"))?;
-            let checks = shared.token.is_some() || shared.tls.as_ref().is_some_and(Tls::checks_clients);
+            let checks = shared.tokens.is_some() || shared.tls.as_ref().is_some_and(Tls::checks_clients);
             if !listener.local_addr()?.ip().is_loopback() && !checks {
                 tracing::warn!(
                     %address,
@@ -205,7 +239,7 @@ impl Threads {
         setup: &Setup,
         spec: &ServeSpec,
         settings: Settings,
-        (tail, ends): (Tail, Ends),
+        Sources { tail, known, ends, cluster, share }: Sources,
         shared: &Arc<Shared>,
         status: &RoleStatus,
     ) -> anyhow::Result<Self> {
@@ -213,11 +247,22 @@ impl Threads {
         let (hang_up, hung_up) = watch::channel(false);
         let mut threads = Self { stop: Arc::default(), hang_up, all: Vec::new() };
         let positions = Positions::default();
+        positions.lock().unwrap_or_else(PoisonError::into_inner).positions.clone_from(&known);
         let (sender, looks) = crossbeam_channel::bounded(1);
+        if let Some(ends) = cluster {
+            let (settings, store) = (settings.clone(), Arc::clone(&shared.store));
+            let (positions, stop) = (Arc::clone(&positions), Arc::clone(&threads.stop));
+            threads.spawn("snapshot".to_owned(), move || {
+                snapshot::run(&settings, &ends, &store, &positions, &stop);
+                Ok(())
+            })?;
+        }
+        let (member, probe) = share.unzip();
         let follower = Follower {
             settings,
             store: Arc::clone(&shared.store),
             figures: Arc::clone(&shared.figures),
+            visible: VisibleTimes::default(),
             looks,
             positions: Arc::clone(&positions),
             status: status.clone(),
@@ -228,7 +273,14 @@ impl Threads {
             look::run(&ends, &positions, &sender, &stop);
             Ok(())
         })?;
-        threads.spawn("follower".to_owned(), move || follower.run(tail))?;
+        threads.spawn("follower".to_owned(), move || follower.run(tail, member.map(|it| Share::new(it, known))))?;
+        if let (Some(probe), Some(owners)) = (probe, shared.owners.clone()) {
+            let stop = Arc::clone(&threads.stop);
+            threads.spawn("owners".to_owned(), move || {
+                owners::run(&probe, &owners, &stop);
+                Ok(())
+            })?;
+        }
         let count = spec.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         for number in 0..count {
             let doors = sockets.doors(setup, spec, shared)?;

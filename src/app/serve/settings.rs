@@ -1,15 +1,13 @@
 //! What serve takes from the configuration.
 
-use super::{body::Limits, tls::Tls};
+use super::{body::Limits, tls::Tls, tokens::Tokens};
 use crate::{
     app::{Instance, Setup},
     config::ConfigLoadError,
-    config_error::ConfigError,
-    secret::Secret,
-    serve::{Enricher, Mutator, ServeSpec, TOKEN_FAULT, is_token},
-    source::TailSettings,
+    serve::{Enricher, Mutator, Position, ServePartitions, ServeSpec},
+    source::{SourceError, Tail, TailSettings},
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 /// The settings of the loop that reads.
 #[derive(Clone, Debug)]
@@ -17,42 +15,62 @@ pub(super) struct Settings {
     pub(super) app: String,
     pub(super) tail: TailSettings,
     pub(super) stale_max: Duration,
+    /// The file of snapshots, and how often it is written.
+    pub(super) snapshot: Option<(PathBuf, Duration)>,
+    /// How this process shares the partitions with others, if it does.
+    pub(super) share: Option<ShareSettings>,
+}
+
+/// The settings of a member of the group.
+#[derive(Clone, Debug)]
+pub(super) struct ShareSettings {
+    pub(super) tail: TailSettings,
+    /// The name of the client.
+    pub(super) name: String,
+    /// Where bidders reach this process.
+    pub(super) address: String,
 }
 
 impl Settings {
+    /// Opens the topic: all partitions, each at the end of a snapshot or at its start, or none of them if the group says which.
+    pub(super) fn open(&self, known: &BTreeMap<i32, Position>) -> Result<Tail, SourceError> {
+        if self.share.is_some() {
+            return Tail::open_idle(&self.tail);
+        }
+        Tail::open(&self.tail, |partition, ends| known.get(&partition).map_or(ends.low, |position| position.next))
+    }
+
     pub(super) fn of(setup: &Setup, instance: &Instance) -> Self {
         let config = &setup.config;
         let id = format!("{}-serve-{}", config.app.name, instance.name);
+        let tail = |client: Vec<(String, String)>| TailSettings {
+            brokers: config.kafka.brokers.clone(),
+            group: config.serve_group(),
+            topic: config.topics.decisions.clone(),
+            client,
+        };
+        let spec = config.serve();
+        let snapshot = spec.snapshot.map(|path| (path, spec.snapshot_interval));
+        let is_shared = spec.partitions == ServePartitions::Assigned;
+        let share = spec.advertise.filter(|_| is_shared).map(|address| ShareSettings {
+            // The user's settings for consumers are about workers, such as the protocol of their group.
+            tail: tail(config.kafka.client_settings()),
+            name: id.clone(),
+            address,
+        });
         let client = [vec![("client.id".to_owned(), id)], config.kafka.consumer_settings()].concat();
-        Self {
-            app: config.app.name.clone(),
-            tail: TailSettings {
-                brokers: config.kafka.brokers.clone(),
-                // Names of applications contain no @, so nobody else has this one. It is never joined.
-                group: format!("{}-@serve", config.app.name),
-                topic: config.topics.decisions.clone(),
-                client,
-            },
-            stale_max: config.serve().stale_max,
-        }
+        Self { app: config.app.name.clone(), tail: tail(client), stale_max: spec.stale_max, snapshot, share }
     }
 }
 
-/// The token of the configuration or its file.
-pub(super) fn token(setup: &Setup) -> Result<Option<Secret>, ConfigLoadError> {
+/// The tokens of the configuration or its file; `None` without any.
+pub(super) fn tokens(setup: &Setup) -> Result<Option<Tokens>, ConfigLoadError> {
     let spec = setup.config.serve();
-    let Some(path) = &spec.token_file else { return Ok(spec.token) };
-    let fault = |message: String, hint: &str| {
-        let error = ConfigError::new("serve.token_file", message).hint(hint);
-        ConfigLoadError::Invalid(setup.document.explain(&[error]))
-    };
-    let token = Secret::read(path).map_err(|error| {
-        fault(format!("read {}: {error}", path.display()), "the file has the token and nothing else")
-    })?;
-    if is_token(token.reveal()) {
-        Ok(Some(token))
-    } else {
-        Err(fault(TOKEN_FAULT.to_owned(), "write one into the file"))
+    match &spec.token_file {
+        None => Ok(spec.token.as_ref().map(Tokens::of)),
+        Some(path) => {
+            Tokens::read(path).map(Some).map_err(|error| ConfigLoadError::Invalid(setup.document.explain(&[error])))
+        }
     }
 }
 

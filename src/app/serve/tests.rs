@@ -1,6 +1,7 @@
 //! The answers over real connections, without Kafka.
 
 mod grpc;
+mod share;
 mod tls;
 
 use super::{
@@ -10,19 +11,21 @@ use super::{
     follow::{now, phase},
     grpc::GrpcAnswerer,
     look::Look,
+    owners::Owners,
     routes::{Answerer, Shared},
     tls::Tls,
+    tokens::Tokens,
 };
 use crate::{
     event::UserKeys,
     proto::v1,
+    secret::Secret,
     serve::{Enricher, Mutator, RecordReader, ServeSpec, Store},
     status::{RoleName, RolePhase, RoleStatus},
     telemetry::admin::AdminState,
 };
 use prost::Message;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -68,17 +71,29 @@ impl Server {
     }
 
     fn with_tls(limits: Limits, token: Option<&str>, enriches: bool, tls: Option<Tls>) -> Self {
+        Self::of(Store::default(), limits, token, enriches, tls, None)
+    }
+
+    fn of(
+        store: Store,
+        limits: Limits,
+        token: Option<&str>,
+        enriches: bool,
+        tls: Option<Tls>,
+        owners: Option<Owners>,
+    ) -> Self {
         let status = RoleStatus::of(RoleName::Serve);
         let admin = AdminState::new("test".to_owned(), json!({}), None, None);
         admin.set_role(status.clone());
         let shared = Arc::new(Shared {
             users: UserKeys::default(),
-            store: Arc::new(Store::default()),
+            store: Arc::new(store),
             figures: Arc::new(Figures::default()),
             admin: Arc::new(admin),
             limits,
-            token: token.map(|token| Sha256::digest(token).into()),
+            tokens: token.map(|token| Tokens::of(&Secret::new(token))),
             tls,
+            owners: owners.map(Arc::new),
         });
         let text = "provider = { name = \"shop.example\" }\n[consent]\nenabled = true\nvendor_id = 7\nwithout_law = [\"emit\"]";
         let spec: ServeSpec = toml::from_str(text).unwrap();

@@ -2,6 +2,7 @@
 
 use super::{LIMITS, Limits, Server};
 use crate::{
+    app::serve::owners::Owners,
     proto::{
         iab::{
             mutation::{RtbRequest, RtbResponse},
@@ -9,6 +10,7 @@ use crate::{
         },
         v1,
     },
+    serve::Store,
     status::RolePhase,
 };
 use h2::client::SendRequest;
@@ -153,6 +155,18 @@ fn a_refused_request_says_why() {
     let (proposed, outcome) = response(&answer);
     assert_eq!((proposed.mutations.len(), outcome), (0, "refused"));
     assert_ne!(answer.head["aimpoint-reason"], "");
+}
+
+#[test]
+fn a_host_learns_who_answers_for_a_user_of_another_process() {
+    let owners = Owners::new("http://own:1");
+    owners.set([("shop-serve-b@http://other:1".to_owned(), vec![1])]);
+    let server = Server::of(Store::of_some(|_, _| 1), LIMITS, None, true, None, Some(owners));
+    let answer = Client::connect(&server).call(MUTATIONS, &about("bob", None));
+    let (proposed, outcome) = response(&answer);
+    assert_eq!((proposed.mutations.len(), outcome), (0, "elsewhere"));
+    let told = ["aimpoint-partition", "aimpoint-owner"].map(|name| answer.head[name].to_str().unwrap());
+    assert_eq!(told, ["1", "http://other:1"]);
 }
 
 #[test]
