@@ -6,6 +6,7 @@
 //! itself. The requested execution provider is the one that runs. Limits: the model's file is kept in memory, so that all workers
 //! load the same bytes. Not covered: the meaning of features and the use of scores.
 
+mod audit;
 mod batcher;
 mod calibration;
 mod classes;
@@ -25,6 +26,7 @@ mod spec;
 mod validate;
 mod watch;
 
+pub use audit::{AuditEntry, AuditNote, AuditStep};
 pub use batcher::{BatchSpec, Batched, batch};
 pub use calibration::Calibration;
 pub use drift::Drift;
