@@ -24,6 +24,7 @@ mod models;
 mod printed;
 mod processing;
 mod profile;
+mod promote;
 mod reference;
 mod run;
 mod serve;
@@ -109,6 +110,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Train a small network on a file of rows
     Train(train::TrainArgs),
+    /// Activate a version if it is shown to be better than the active one
+    Promote(promote::PromoteArgs),
     /// Print a shell completion script
     Completions(completions::CompletionsArgs),
     /// Write the manual pages
@@ -224,6 +227,7 @@ fn dispatch(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
         Command::Load(args) => load::run(args),
         Command::Export(args) => export::run(args),
         Command::Train(args) => train::run(args),
+        Command::Promote(args) => promote::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => completions::man(args),
         Command::Metrics(args) => metrics::run(args),

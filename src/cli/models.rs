@@ -9,7 +9,7 @@ use crate::{
     app::{Setup, load_within_limit},
     inference::{
         AuditEntry, AuditNote, AuditStep, Manifest, Model, ModelFiles, ModelFolder, ModelSpec, Refusal, Runtime,
-        golden, version_fault,
+        TrainingTimes, golden, version_fault,
     },
 };
 use anyhow::Context;
@@ -239,6 +239,7 @@ fn add(
         Ok::<_, Refusal>((model.info().clone(), golden))
     };
     let (info, golden) = load_within_limit(&spec, check)?.with_context(add)?;
+    let (metrics, trained) = card_of(file, &files.sha256());
     let manifest = Manifest {
         name: info.name.clone(),
         file: PathBuf::from("model.onnx"),
@@ -247,7 +248,8 @@ fn add(
         features: None,
         fingerprint: info.fingerprint.clone(),
         calibration: info.calibration.clone(),
-        metrics: card_metrics(file, &files.sha256()),
+        metrics,
+        trained,
         golden: Some(golden),
     };
     let folder = folder.noting(AuditNote { figures: manifest.metrics.clone(), ..note });
@@ -257,8 +259,8 @@ fn add(
     Ok(writeln!(out, "added {} of {}{with}; {}", info.version, info.name, describe_active(&folder)?)?)
 }
 
-/// The metrics of the last part in the model card: the test rows, if there are any.
-fn card_metrics(file: &Path, sha256: &str) -> serde_json::Value {
+/// The metrics of the last part in the model card, which are those of the test rows if there are any, and the times of the rows.
+fn card_of(file: &Path, sha256: &str) -> (serde_json::Value, Option<TrainingTimes>) {
     let card = file.with_extension("json");
     // Reading a pipe could block.
     let card = if card.is_file() { fs::read(card).ok() } else { None };
@@ -266,5 +268,6 @@ fn card_metrics(file: &Path, sha256: &str) -> serde_json::Value {
     // The card of another model says nothing about this one.
     let card = card.filter(|card| card.get("sha256").is_none_or(|it| it == sha256));
     let parts = card.as_ref().and_then(|card| card.get("parts")?.as_array()?.last().cloned());
-    parts.unwrap_or_default()
+    let times = card.as_ref().and_then(|card| serde_json::from_value(card.get("times")?.clone()).ok());
+    (parts.unwrap_or_default(), times)
 }

@@ -25,7 +25,7 @@ use crate::{
     decision::Origin,
     engine::{Delivery, Pipeline, PipelineSpec},
     event::{KeyTypes, UserKeys},
-    inference::{Experiment, ModelSpec},
+    inference::{Experiment, ModelSpec, PromotionSpec},
     kafka::uses_consumer_protocol,
     panics::words_of_panic,
     serve::ServeSpec,
@@ -100,6 +100,8 @@ pub struct Config {
     /// `[[shadow]]`
     #[serde(rename = "shadow")]
     pub shadows: Vec<ModelSpec>,
+    /// `[promotion]`, which only `aimpoint promote` uses.
+    pub promotion: Option<PromotionSpec>,
     /// The sections of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineSpec,
@@ -214,6 +216,7 @@ impl Config {
             model: reader.optional("model"),
             variants: reader.list("variant"),
             shadows: reader.list("shadow"),
+            promotion: reader.optional("promotion"),
             pipeline: PipelineSpec {
                 input: reader.section("input"),
                 fields: reader.list("field"),
@@ -293,6 +296,9 @@ impl Config {
         if let Some(serve) = &self.serve {
             serve.check(self.has_consent, errors);
             errors.extend(self.serve_faults());
+        }
+        if let Some(promotion) = &self.promotion {
+            promotion.check(errors);
         }
         self.check_models(errors);
         self.check_variants(errors);
@@ -511,6 +517,7 @@ impl Config {
             model,
             variants,
             shadows,
+            promotion: _,
             pipeline,
         } = self;
         let PipelineSpec {

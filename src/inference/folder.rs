@@ -10,7 +10,7 @@
 //! order of their names: 9 before 10. The next `add` records these times.
 
 use super::{
-    AuditEntry, AuditNote, AuditStep, Calibration, ModelError, ModelFiles, ModelSpec,
+    AuditEntry, AuditNote, AuditStep, Calibration, ModelError, ModelFiles, ModelSpec, TrainingTimes,
     audit::{self, AUDIT, Change},
     files::{NAME_BYTES_MAX, read_file},
 };
@@ -63,6 +63,9 @@ pub struct Manifest {
     /// Its metrics from training, for display.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub metrics: serde_json::Value,
+    /// The times of the rows that it was trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained: Option<TrainingTimes>,
     /// Rows and scores that the version must reproduce before it becomes active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub golden: Option<Golden>,
