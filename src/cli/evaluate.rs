@@ -8,6 +8,7 @@ mod plan;
 mod text;
 
 pub(super) use feeds::{Log, Observer, take_in};
+pub(super) use input::Records;
 pub(super) use plan::{Asked, plan_of};
 
 use super::{ConfigArgs, Exit, files, number_within};

@@ -49,6 +49,8 @@ enum Member {
     SuppressedForControl,
     PolicyVersion,
     Consent,
+    /// The features given to the model with their name, or nothing.
+    Logged,
 }
 
 /// The members that `decision.fields` can select and that differ between decisions.
@@ -94,6 +96,8 @@ pub(super) struct Template {
     /// The start of each segment's object, without the closing brace, and the segment's id.
     segments: Vec<(Vec<u8>, Vec<u8>)>,
     offers: Offers,
+    /// The name of each feature as a JSON string with a colon.
+    features: Vec<Vec<u8>>,
     /// The input topic as a JSON string.
     topic: Vec<u8>,
     /// Whether 64-bit integers are strings, as in proto3 JSON.
@@ -151,6 +155,9 @@ impl Template {
         }
         builder.literal(",\"input\":");
         builder.member(Member::Input);
+        if spec.features_share > 0.0 {
+            builder.member(Member::Logged);
+        }
         if let Some(model) = &constants.model {
             builder.literal(",\"score\":{\"raw\":");
             builder.member(Member::Raw);
@@ -343,7 +350,25 @@ impl Template {
                 Some(verdict) => self.write_consent(verdict, to),
                 None => to.extend_from_slice(b"null"),
             },
+            Member::Logged => self.write_logged(decision.logged, to),
         }
+    }
+
+    /// Appends the features that are not missing, as a member. Nothing if none are logged.
+    fn write_logged(&self, logged: &[f32], to: &mut Vec<u8>) {
+        if !logged.iter().any(|value| value.is_finite()) {
+            return;
+        }
+        to.extend_from_slice(b",\"features\":{");
+        let start = to.len();
+        for (name, value) in self.features.iter().zip(logged).filter(|(_, value)| value.is_finite()) {
+            if to.len() > start {
+                to.push(b',');
+            }
+            to.extend_from_slice(name);
+            write_float(*value, to);
+        }
+        to.push(b'}');
     }
 
     /// Names of activities, frameworks and reasons need no escapes.
@@ -460,6 +485,7 @@ impl Builder {
             pieces: self.pieces,
             segments: targets.segments.iter().map(object).collect(),
             offers: Offers::new(targets.campaigns),
+            features: constants.features.iter().map(|name| format!("{}:", text(name)).into_bytes()).collect(),
             topic: text(&constants.topic).into_bytes(),
             text_integers,
         }

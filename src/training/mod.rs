@@ -49,7 +49,7 @@ pub use options::{Balance, ClassWeight, Disturb, Schedule, TrainSpec};
 pub use prune::Pruning;
 pub use quantise::{Quantised, Ranges};
 pub use read::{Dataset, ReadSpec, read};
-pub use rows::{Row, RowFile};
+pub use rows::{LoggedColumns, Row, RowFile};
 pub use split::Split;
 pub use table::{Table, Value};
 

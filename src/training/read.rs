@@ -8,7 +8,7 @@ use super::{
     Note, TrainError,
     column::{Column, ColumnStats},
     number::Decimal,
-    rows::{KEY_TYPE, POSITION},
+    rows::{KEY_TYPE, OF_LOG, POSITION},
     table::{Table, Value},
 };
 use crate::inference::FeatureMatrix;
@@ -202,6 +202,7 @@ impl ColumnRoles {
             Err(TrainError::Repeated { path, column, places: [first + 1, second + 1] })
         };
         let exported = POSITION.iter().all(|&name| table.columns.iter().any(|column| column == name));
+        let is_of_log = exported && OF_LOG.iter().all(|&name| table.columns.iter().any(|column| column == name));
         let label = find("label", &spec.label)?;
         let own_time = exported.then_some("occurred_at_us");
         let time = spec.time.as_deref().or(own_time).map(|name| find("time", name)).transpose()?;
@@ -239,6 +240,7 @@ impl ColumnRoles {
                     if has_part
                         || spec.ignore.contains(name)
                         || exported && POSITION.iter().chain([&KEY_TYPE]).any(|it| name == it)
+                        || is_of_log && OF_LOG.iter().any(|it| name == it)
                     {
                         continue;
                     }

@@ -14,6 +14,7 @@ mod reload;
 mod running;
 mod schema;
 mod secrets;
+mod skew;
 
 use std::{path::Path, process::Command};
 use tempfile::TempDir;
