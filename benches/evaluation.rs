@@ -225,6 +225,7 @@ fn joined(decisions: i64) -> anyhow::Result<()> {
         confidence: Confidence::P95,
         effect: 0.1,
         charts: false,
+        labels: false,
     };
     let spec = ControlSpec::default();
     let mut evaluation = Evaluation::new("shop", &spec, Vec::new(), plan, None)?;

@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     lines.sort();
     fs::write(PathBuf::from(env::var("OUT_DIR")?).join("fields.txt"), lines.join("\n") + "\n")?;
     write_json_forms(&descriptors)?;
-    prost_build::Config::new().compile_fds(descriptors)?;
+    prost_build::Config::new().btree_map(["."]).compile_fds(descriptors)?;
     compile_service()
 }
 
@@ -60,6 +60,6 @@ fn write_json_forms(descriptors: &FileDescriptorSet) -> Result<(), Box<dyn std::
             names.extend(messages.chain(enums).map(|name| format!(".aimpoint.v1.{name}")));
         }
     }
-    builder.preserve_proto_field_names().ignore_unknown_fields().build(&names)?;
+    builder.btree_map(["."]).preserve_proto_field_names().ignore_unknown_fields().build(&names)?;
     Ok(())
 }

@@ -1,44 +1,32 @@
 //! `aimpoint evaluate`: what decisions achieved, from files of decisions and outcomes.
 //!
-//! Owns the arguments and the reading of several files at once, in the order of their records' times. The figures are
-//! those of [`crate::effect`]. Guarantees: one pass over the files, of which one line each is in memory. A file's own
-//! order is kept, because it is the order of arrival. A line that cannot be read is counted and named, and does not
-//! keep the others from being measured.
+//! Owns the arguments. The figures are those of [`crate::effect`]; `feeds` reads the files.
 
+mod feeds;
 mod input;
 mod plan;
 mod text;
 
-use super::{
-    ConfigArgs, Exit,
-    files::{self, FileError},
-    number_within,
-};
+pub(super) use feeds::{Log, Observer, take_in};
+pub(super) use input::Records;
+pub(super) use plan::{Asked, plan_of};
+
+use super::{ConfigArgs, Exit, files, number_within};
 use crate::{
-    app::FileRecord,
     config::ConfigLoadError,
-    control::{PARKED_MAX, Source},
-    effect::{Dimension, EffectReport, Evaluation, Taken},
+    effect::{Dimension, Evaluation},
     evaluation::Confidence,
-    event::UserKeys,
     partial::PartialFile,
     report,
 };
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use input::Records;
-use serde::Serialize;
+use feeds::{Faults, Report};
 use std::{
-    collections::{HashMap, VecDeque},
     io::Write,
     path::{Path, PathBuf},
     time::Duration,
 };
-
-/// The most lines that are named for each fault.
-const NAMED: usize = 20;
-/// The names of the inputs in control's state.
-const INPUTS: [&str; 2] = ["decisions", "outcomes"];
 
 /// Measure what decisions achieved, from files of decisions and outcomes
 #[derive(Args, Clone, Debug)]
@@ -153,96 +141,13 @@ fn duration(text: &str) -> Result<Duration, String> {
     if (least..=most).contains(&found) { Ok(found) } else { Err("expected 1s to 366 days".to_owned()) }
 }
 
-/// Lines with a fault: how many, and the first of them.
-#[derive(Clone, Debug, Default, Serialize)]
-struct Faults {
-    count: u64,
-    first: Vec<String>,
-}
-
-impl Faults {
-    fn add(&mut self, args: &EvaluateArgs, (file, line): (usize, u64), why: &str) {
-        self.count += 1;
-        if self.first.len() < NAMED {
-            self.first.push(format!("{}:{line}: {why}", args.files[file].display()));
-        }
-    }
-}
-
-/// What is printed.
-#[derive(Debug, Serialize)]
-struct Report {
-    #[serde(flatten)]
-    effect: EffectReport,
-    /// Lines that are neither a decision nor an outcome.
-    unreadable: Faults,
-    /// Outcomes that contradict what is known.
-    rejected: Faults,
-}
-
-/// Where the outcomes stand that wait for their decision. As many as can wait are remembered.
-#[derive(Default)]
-struct Waiting {
-    places: HashMap<String, (usize, u64)>,
-    order: VecDeque<String>,
-}
-
-impl Waiting {
-    fn add(&mut self, id: String, place: (usize, u64)) {
-        self.places.insert(id.clone(), place);
-        self.order.push_back(id);
-        if self.order.len() > PARKED_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.places.remove(&oldest);
-        }
-    }
-
-    fn place(&self, id: &str) -> (usize, u64) {
-        self.places.get(id).copied().unwrap_or_default()
-    }
-}
-
-/// A file that is read.
-struct Feed {
-    records: Records,
-    /// Up to when it has been read, in microseconds since 1970.
-    latest: i64,
-    /// How far a decision may be behind one before it, in microseconds.
-    wait: i64,
-    /// How many decisions are further behind.
-    behind: u64,
-    /// The next record with its number, and all of it if a grouping reads its members.
-    next: Option<(u64, FileRecord, Option<String>)>,
-}
-
-impl Feed {
-    /// Reads on to the next record.
-    fn advance(&mut self, mut fault: impl FnMut(u64, String), reads_members: bool) -> Result<(), FileError> {
-        self.next = None;
-        while let Some((number, found)) = self.records.next(reads_members)? {
-            match found {
-                Ok((record, all)) => {
-                    self.latest = self.latest.max(record.time());
-                    let is_behind = record.time() < self.latest.saturating_sub(self.wait);
-                    self.behind += u64::from(is_behind && matches!(record, FileRecord::Decision(_)));
-                    self.next = Some((number, record, all));
-                    return Ok(());
-                }
-                Err(why) => fault(number, why),
-            }
-        }
-        Ok(())
-    }
-}
-
 pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     let setup = args.config.read()?;
     let errors = setup.config.control_faults();
     if !errors.is_empty() {
         return Err(ConfigLoadError::Invalid(setup.document.explain(&errors)).into());
     }
-    let (setups, plan) = plan::plan(&setup, args)?;
+    let (setups, plan) = plan_of(&setup, Asked::of(args))?;
     let policy = plan::policy(&setup, args, &setups)?;
     for file in &args.files {
         files::check(file)?;
@@ -252,7 +157,9 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     }
     let spec = setup.config.control();
     let evaluation = Evaluation::new(&setup.config.app.name, &spec, setups, plan, policy)?;
-    let report = read(args, &setup.config.users(), evaluation, spec.wait)?;
+    let (users, reads_members) = (setup.config.users(), args.by.iter().any(Dimension::reads_members));
+    let log = Log { files: &args.files, users: &users, wait: spec.wait, reads_members };
+    let report = take_in(&log, evaluation, &mut ())?;
     if report.effect.span.is_none() && report.unreadable.count > 0 {
         let lines = report.unreadable.first.join("\n");
         return Err(Exit::Data.because(format!("read decisions and outcomes: no line can be used\n{lines}")));
@@ -287,54 +194,4 @@ fn write_report(path: &Path, report: &Report, app: &str) -> anyhow::Result<()> {
         file.finish()
     };
     write().with_context(|| format!("write {}", path.display()))
-}
-
-/// Reads all files, always the record that arrived first.
-fn read(args: &EvaluateArgs, users: &UserKeys, mut evaluation: Evaluation, wait: Duration) -> anyhow::Result<Report> {
-    let reads_members = args.by.iter().any(Dimension::reads_members);
-    let (mut unreadable, mut rejected) = (Faults::default(), Faults::default());
-    let mut feeds = Vec::with_capacity(args.files.len());
-    let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
-    for (file, path) in args.files.iter().enumerate() {
-        let mut feed = Feed { records: Records::open(path)?, latest: i64::MIN, wait: micros, behind: 0, next: None };
-        feed.advance(|line, why| unreadable.add(args, (file, line), &why), reads_members)?;
-        feeds.push(feed);
-    }
-    let mut waiting = Waiting::default();
-    loop {
-        let heads = feeds.iter().enumerate().filter(|(_, feed)| feed.next.is_some());
-        let Some((file, _)) = heads.min_by_key(|(_, feed)| feed.latest) else { break };
-        let arrived_at = feeds[file].latest;
-        let Some((line, record, json)) = feeds[file].next.take() else { break };
-        let record = record.named(users);
-        let input = INPUTS[usize::from(matches!(record, FileRecord::Outcome(_)))];
-        let partition = i32::try_from(file).unwrap_or(i32::MAX);
-        let source = Source { topic: input, partition, offset: line as i64, arrived_at };
-        match record {
-            FileRecord::Decision(decision) => evaluation.decision(&source, &decision, json.as_deref())?,
-            FileRecord::Outcome(outcome) => match evaluation.outcome(&source, &outcome)? {
-                Taken::Counted => {}
-                Taken::Waits => waiting.add(outcome.id, (file, line)),
-                Taken::Rejected(why) => rejected.add(args, (file, line), &why.to_string()),
-            },
-        }
-        for (outcome, why) in evaluation.take_rejected() {
-            rejected.add(args, waiting.place(&outcome.id), &why.to_string());
-        }
-        feeds[file].advance(|line, why| unreadable.add(args, (file, line), &why), reads_members)?;
-    }
-    for (feed, path) in feeds.iter().zip(&args.files).filter(|(feed, _)| feed.behind > 0) {
-        let (path, behind) = (path.display(), feed.behind);
-        writeln!(
-            std::io::stderr(),
-            "aimpoint: warning: {path}: {behind} decisions are older than one before them by more than control.wait, so their \
-             outcomes may count as orphans; if the file has one partition after the other, sort it by time, or write a file \
-             for each partition"
-        )?;
-    }
-    let finished = evaluation.finish(wait)?;
-    for (outcome, why) in finished.rejected {
-        rejected.add(args, waiting.place(&outcome.id), &why.to_string());
-    }
-    Ok(Report { effect: finished.report, unreadable, rejected })
 }

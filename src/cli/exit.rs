@@ -49,13 +49,17 @@ pub enum Exit {
     Library = 79,
     /// The model cannot be used.
     Model = 80,
+    /// The version is not shown to be better, so nothing was changed.
+    NotBetter = 81,
+    /// Logged features differ from the replayed ones by more than allowed.
+    Skew = 82,
     /// The reader closed the output pipe, as `head` does: the code that a shell reports for SIGPIPE.
     Pipe = 141,
 }
 
 impl Exit {
     /// All codes with their meaning.
-    pub const ALL: [(Self, &'static str); 18] = [
+    pub const ALL: [(Self, &'static str); 20] = [
         (Self::Clean, "success"),
         (Self::Usage, "the command line is invalid"),
         (Self::Data, "a file of rows or events cannot be used"),
@@ -73,6 +77,8 @@ impl Exit {
         (Self::Config, "the configuration is wrong"),
         (Self::Library, "ONNX Runtime is missing or too old"),
         (Self::Model, "the model cannot be used"),
+        (Self::NotBetter, "the version is not shown to be better than the active one; nothing was changed"),
+        (Self::Skew, "logged features differ from the replayed ones by more than --tolerance"),
         (Self::Pipe, "the reader closed the output pipe"),
     ];
 

@@ -1,10 +1,16 @@
-//! `aimpoint export`: replays events through the serving code and writes the model's input rows, with labels.
+//! `aimpoint export`: replays events through the serving code and writes the model's input rows, with labels. Or makes rows of
+//! decisions that carry their features: see `log`.
 //!
 //! Guarantees: a row's features are those that `run` would have given the model at that event, because the same pipeline
 //! computes them. Only the label looks at later events, and with `--until` nothing after that moment is used. Profiles expire by
 //! their partition's time, so events are spread over as many partitions as the topic has, with the producers' partitioner.
 //! Limits: rows wait in memory for their labels, for `label.within` plus `time.allowed_lateness`; sorting keeps up to 256 MiB of
 //! lines in memory and the rest on disk.
+
+mod log;
+mod logged;
+
+pub(super) use logged::LoggedDecision;
 
 use super::{
     ConfigArgs, Exit,
@@ -48,14 +54,24 @@ const BEHIND_SHARE: u64 = 10;
 /// In a real stream, no more than one event is too late for every this many that count.
 const TOO_LATE_SHARE: u64 = 2;
 
-/// Replay files of events and write feature rows, with labels where [label] is declared
+/// Write feature rows with labels: of replayed events, or of decisions that carry their features
 #[derive(Args, Clone, Debug)]
 pub(super) struct ExportArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// JSON lines, plain, .gz or .zst
-    #[arg(required = true)]
+    /// Events to replay: JSON lines, plain, .gz or .zst
+    #[arg(required_unless_present = "decisions")]
     files: Vec<PathBuf>,
+    /// Make rows of decisions that carry their features (decision.features_share), in place of a replay: JSON lines, Protobuf (.pb)
+    /// or Parquet
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "files", requires = "outcomes")]
+    decisions: Vec<PathBuf>,
+    /// What followed these decisions
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "decisions")]
+    outcomes: Vec<PathBuf>,
+    /// Up to when the outcomes are complete, such as 2026-03-01T00:00:00Z [default: the time of the last record]
+    #[arg(long, value_name = "TIME", requires = "decisions")]
+    complete_until: Option<jiff::Timestamp>,
     /// Output file: .parquet, .csv or .csv.gz
     #[arg(long, short, required = true, value_name = "FILE")]
     out: Vec<PathBuf>,
@@ -346,12 +362,16 @@ fn write(outputs: &mut [RowFile], row: &PendingRow, label: Option<bool>) -> anyh
             occurred_at_us: row.time,
             features: &row.features,
             label: label.map(|label| f32::from(u8::from(label))),
+            logged: None,
         })?;
     }
     Ok(())
 }
 
 pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
+    if !args.decisions.is_empty() {
+        return log::run(args);
+    }
     let setup = args.config.read()?;
     for file in &args.files {
         files::check(file)?;

@@ -24,11 +24,13 @@ mod models;
 mod printed;
 mod processing;
 mod profile;
+mod promote;
 mod reference;
 mod run;
 mod serve;
 mod signals;
 mod sizes;
+mod skew;
 mod sort;
 mod subject;
 mod synthetic;
@@ -105,10 +107,14 @@ enum Command {
     Topics(topics::TopicsArgs),
     /// Publish events to the clickstream, from files or generated
     Load(load::LoadArgs),
-    /// Replay files of events and write feature rows with labels
+    /// Write feature rows with labels: of replayed events, or of decisions that carry their features
     Export(export::ExportArgs),
+    /// Compare the features that decisions carry with those of a replay
+    Skew(skew::SkewArgs),
     /// Train a small network on a file of rows
     Train(train::TrainArgs),
+    /// Activate a version if it is shown to be better than the active one
+    Promote(promote::PromoteArgs),
     /// Print a shell completion script
     Completions(completions::CompletionsArgs),
     /// Write the manual pages
@@ -223,7 +229,9 @@ fn dispatch(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
         Command::Topics(args) => topics::run(args),
         Command::Load(args) => load::run(args),
         Command::Export(args) => export::run(args),
+        Command::Skew(args) => skew::run(args),
         Command::Train(args) => train::run(args),
+        Command::Promote(args) => promote::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => completions::man(args),
         Command::Metrics(args) => metrics::run(args),

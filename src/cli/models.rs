@@ -1,12 +1,16 @@
 //! `aimpoint models`: lists the versions in the model folder, and sets the active one.
 //!
 //! Guarantees: needs neither a broker nor a running process. Running processes notice a change within a second, check the version
-//! and swap it between two transactions. A version is added only after it was loaded and run under this configuration.
+//! and swap it between two transactions. A version is added only after it was loaded and run under this configuration. Each step is in
+//! the folder's audit log before it changes anything.
 
 use super::{ConfigArgs, Exit};
 use crate::{
     app::{Setup, load_within_limit},
-    inference::{Manifest, Model, ModelFiles, ModelFolder, ModelSpec, Refusal, Runtime, golden, version_fault},
+    inference::{
+        AuditEntry, AuditNote, AuditStep, Manifest, Model, ModelFiles, ModelFolder, ModelSpec, Refusal, Runtime,
+        TrainingTimes, golden, version_fault,
+    },
 };
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -35,10 +39,14 @@ enum Action {
         /// The version. Without it, always follow the newest version
         version: Option<String>,
         #[command(flatten)]
+        why: Why,
+        #[command(flatten)]
         config: ConfigArgs,
     },
     /// Make the previously active version active again
     Rollback {
+        #[command(flatten)]
+        why: Why,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -50,8 +58,29 @@ enum Action {
         #[arg(long, value_parser = version_name)]
         version: Option<String>,
         #[command(flatten)]
+        why: Why,
+        #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Print the audit log: who changed what, when and why
+    History {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+/// What the audit log is told.
+#[derive(Args, Clone, Debug, Default)]
+struct Why {
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+impl Why {
+    fn note(&self) -> AuditNote {
+        AuditNote { reason: self.reason.clone(), ..AuditNote::default() }
+    }
 }
 
 /// The name of a version, which is that of its folder.
@@ -63,25 +92,26 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<()> {
     let mut out = super::printed::stdout();
     match &args.action {
         Action::List { config } => list(&folder(&config.read()?)?.1, &mut out),
-        Action::Activate { version, config } => {
-            let (_, folder) = folder(&config.read()?)?;
+        Action::Activate { version, why, config } => {
+            let folder = folder(&config.read()?)?.1.noting(why.note());
             match version {
                 Some(version) => folder.activate(version)?,
                 None => folder.follow_newest()?,
             }
             Ok(writeln!(out, "{}", describe_active(&folder)?)?)
         }
-        Action::Rollback { config } => {
-            let (_, folder) = folder(&config.read()?)?;
+        Action::Rollback { why, config } => {
+            let folder = folder(&config.read()?)?.1.noting(why.note());
             folder.rollback()?;
             Ok(writeln!(out, "{}", describe_active(&folder)?)?)
         }
-        Action::Add { file, version, config } => add(&config.read()?, file, version.clone(), &mut out),
+        Action::Add { file, version, why, config } => add(&config.read()?, file, version.clone(), why.note(), &mut out),
+        Action::History { config } => history(&folder(&config.read()?)?.1, &mut out),
     }
 }
 
 /// The configured folder. It need not exist yet, but it must not be a file.
-fn folder(setup: &Setup) -> anyhow::Result<(ModelSpec, ModelFolder)> {
+pub(super) fn folder(setup: &Setup) -> anyhow::Result<(ModelSpec, ModelFolder)> {
     let spec = setup.config.model.clone().ok_or_else(|| {
         Exit::Config.because("model.path: no model is configured; set it to the folder of its versions")
     })?;
@@ -96,7 +126,7 @@ fn folder(setup: &Setup) -> anyhow::Result<(ModelSpec, ModelFolder)> {
 }
 
 /// Says which version is active, and why.
-fn describe_active(folder: &ModelFolder) -> anyhow::Result<String> {
+pub(super) fn describe_active(folder: &ModelFolder) -> anyhow::Result<String> {
     let active = folder.active()?;
     if !folder.is_pinned()? {
         return Ok(format!("{active} is active, as the newest version"));
@@ -145,7 +175,55 @@ fn list(folder: &ModelFolder, out: &mut impl Write) -> anyhow::Result<()> {
     Ok(writeln!(out, "{}", describe_active(folder)?)?)
 }
 
-fn add(setup: &Setup, file: &Path, version: Option<String>, out: &mut impl Write) -> anyhow::Result<()> {
+/// Prints the audit log, oldest first, and says if it does not explain what is active.
+fn history(folder: &ModelFolder, out: &mut impl Write) -> anyhow::Result<()> {
+    let entries = folder.audit()?;
+    if entries.is_empty() {
+        return Ok(writeln!(out, "no step is in the audit log of {}", folder.path().display())?);
+    }
+    for entry in &entries {
+        match entry {
+            Ok(entry) => writeln!(out, "{}", line(entry))?,
+            Err(why) => writeln!(out, "{why}")?,
+        }
+    }
+    // An addition changes what is active only if nothing is pinned, so the last step that names a version says what should be.
+    let last = entries.iter().flatten().rfind(|it| it.step != AuditStep::Add);
+    if let (Some(AuditEntry { step, to: Some(to), .. }), Ok(active)) = (last, folder.active())
+        && *to != active
+        && *step != AuditStep::FollowNewest
+    {
+        writeln!(
+            out,
+            "warning: by the log {to} is active, but it is {active}; the folder was changed by other means, or a step was cut off"
+        )?;
+    }
+    Ok(())
+}
+
+/// An entry of the audit log as a line.
+fn line(entry: &AuditEntry) -> String {
+    let AuditEntry { at, who, step, from, to, sha256, figures, reason } = entry;
+    let at = at.get(..19).unwrap_or(at);
+    let sha256 = sha256.as_deref().map_or("", |it| it.get(..12).unwrap_or(it));
+    let [from, to] = [from, to].map(|it| it.as_deref().unwrap_or("-"));
+    let mut line = format!("{at:<20} {who:<20} {:<14} {from} -> {to} {sha256}", step.as_str());
+    if !figures.is_null() {
+        line.push_str(&format!(" {figures}"));
+    }
+    if let Some(reason) = reason {
+        line.push_str(&format!(" ({})", reason.escape_debug()));
+    }
+    line
+}
+
+fn add(
+    setup: &Setup,
+    file: &Path,
+    version: Option<String>,
+    note: AuditNote,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     let (spec, folder) = folder(setup)?;
     let pipeline = setup.pipeline(false)?;
     let runtime = Runtime::load(setup.config.inference.onnxruntime.as_deref())?;
@@ -161,6 +239,7 @@ fn add(setup: &Setup, file: &Path, version: Option<String>, out: &mut impl Write
         Ok::<_, Refusal>((model.info().clone(), golden))
     };
     let (info, golden) = load_within_limit(&spec, check)?.with_context(add)?;
+    let (metrics, trained) = card_of(file, &files.sha256());
     let manifest = Manifest {
         name: info.name.clone(),
         file: PathBuf::from("model.onnx"),
@@ -169,17 +248,19 @@ fn add(setup: &Setup, file: &Path, version: Option<String>, out: &mut impl Write
         features: None,
         fingerprint: info.fingerprint.clone(),
         calibration: info.calibration.clone(),
-        metrics: card_metrics(file, &files.sha256()),
+        metrics,
+        trained,
         golden: Some(golden),
     };
+    let folder = folder.noting(AuditNote { figures: manifest.metrics.clone(), ..note });
     folder.add(&info.version, &files, &manifest)?;
     let beside: Vec<&str> = files.locations().collect();
     let with = if beside.is_empty() { String::new() } else { format!(" with {}", beside.join(", ")) };
     Ok(writeln!(out, "added {} of {}{with}; {}", info.version, info.name, describe_active(&folder)?)?)
 }
 
-/// The metrics of the last part in the model card: the test rows, if there are any.
-fn card_metrics(file: &Path, sha256: &str) -> serde_json::Value {
+/// The metrics of the last part in the model card, which are those of the test rows if there are any, and the times of the rows.
+fn card_of(file: &Path, sha256: &str) -> (serde_json::Value, Option<TrainingTimes>) {
     let card = file.with_extension("json");
     // Reading a pipe could block.
     let card = if card.is_file() { fs::read(card).ok() } else { None };
@@ -187,5 +268,6 @@ fn card_metrics(file: &Path, sha256: &str) -> serde_json::Value {
     // The card of another model says nothing about this one.
     let card = card.filter(|card| card.get("sha256").is_none_or(|it| it == sha256));
     let parts = card.as_ref().and_then(|card| card.get("parts")?.as_array()?.last().cloned());
-    parts.unwrap_or_default()
+    let times = card.as_ref().and_then(|card| serde_json::from_value(card.get("times")?.clone()).ok());
+    (parts.unwrap_or_default(), times)
 }

@@ -227,7 +227,11 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     }
     let sha256 = format!("{:x}", Sha256::digest(&model));
     let name = args.data.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let card = trained.card(&identity, sha256, DataFile { data: name, data_sha256: hash(&args.data)? });
+    let card = trained.card(
+        &identity,
+        sha256,
+        DataFile { data: name, data_sha256: hash(&args.data)?, times: trained.times(&data) },
+    );
     write(&args.out, &model)?;
     write(&card_path, format!("{}\n", serde_json::to_string_pretty(&card)?).as_bytes())?;
     for warning in trained.notes.iter().filter(|note| note.is_warning()) {

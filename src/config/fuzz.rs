@@ -93,6 +93,11 @@ groups = { g = ["views"] }
 [decision]
 format = "flat"
 fields = { id = "decision_id", s = "score.raw" }
+[promotion]
+confidence = "90%"
+margin = 0.001
+live = "always"
+campaigns = ["spring"]
 [label]
 where = 'event_type == "purchase"'
 within = "30d"

@@ -28,7 +28,7 @@ use crate::{
     decision::Origin,
     engine::PipelineSpec,
     event::{KeyTypes, UserKeys},
-    inference::ModelSpec,
+    inference::{ModelSpec, PromotionSpec},
     serve::ServeSpec,
 };
 use schemars::JsonSchema;
@@ -77,6 +77,8 @@ pub struct Config {
     /// `[[shadow]]`
     #[serde(rename = "shadow")]
     pub shadows: Vec<ModelSpec>,
+    /// `[promotion]`, which only `aimpoint promote` uses.
+    pub promotion: Option<PromotionSpec>,
     /// The sections of the pipeline.
     #[serde(flatten)]
     pub pipeline: PipelineSpec,
@@ -103,6 +105,7 @@ impl Config {
             model: reader.optional("model"),
             variants: reader.list("variant"),
             shadows: reader.list("shadow"),
+            promotion: reader.optional("promotion"),
             pipeline: PipelineSpec {
                 input: reader.section("input"),
                 fields: reader.list("field"),
@@ -202,6 +205,7 @@ impl Config {
             model,
             variants,
             shadows,
+            promotion: _,
             pipeline,
         } = self;
         let PipelineSpec {

@@ -37,6 +37,9 @@ impl Config {
             serve.check(self.has_consent, errors);
             errors.extend(self.serve_faults());
         }
+        if let Some(promotion) = &self.promotion {
+            promotion.check(errors);
+        }
         self.check_models(errors);
         self.check_variants(errors);
         self.otlp.check(errors);

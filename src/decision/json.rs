@@ -48,6 +48,8 @@ enum Member {
     SuppressedForControl,
     PolicyVersion,
     Consent,
+    /// The features given to the model with their name, or nothing.
+    Logged,
 }
 
 #[derive(Clone, Debug)]
@@ -64,6 +66,8 @@ pub(super) struct Template {
     /// The start of each segment's object, without the closing brace, and the segment's id.
     segments: Vec<(Vec<u8>, Vec<u8>)>,
     offers: Offers,
+    /// The name of each feature as a JSON string with a colon.
+    features: Vec<Vec<u8>>,
     /// The input topic as a JSON string.
     topic: Vec<u8>,
     /// Whether 64-bit integers are strings, as in proto3 JSON.
@@ -184,7 +188,25 @@ impl Template {
                 Some(verdict) => self.write_consent(verdict, to),
                 None => to.extend_from_slice(b"null"),
             },
+            Member::Logged => self.write_logged(decision.logged, to),
         }
+    }
+
+    /// Appends the features that are not missing, as a member. Nothing if none are logged.
+    fn write_logged(&self, logged: &[f32], to: &mut Vec<u8>) {
+        if !logged.iter().any(|value| value.is_finite()) {
+            return;
+        }
+        to.extend_from_slice(b",\"features\":{");
+        let start = to.len();
+        for (name, value) in self.features.iter().zip(logged).filter(|(_, value)| value.is_finite()) {
+            if to.len() > start {
+                to.push(b',');
+            }
+            to.extend_from_slice(name);
+            write_float(*value, to);
+        }
+        to.push(b'}');
     }
 
     /// Names of activities, frameworks and reasons need no escapes.

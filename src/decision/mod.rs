@@ -121,6 +121,8 @@ pub struct Decision<'a> {
     pub suppressed: &'a [Refusal],
     /// The features that creatives were chosen by: see [`crate::targeting::campaign::ShownCreative::features`].
     pub features: &'a [f64],
+    /// The features given to the model, in the order of [`Constants::features`]; NaN if missing. Empty if they are not logged.
+    pub logged: &'a [f32],
     /// The version of the policy that the decision was made with; 0 for none.
     pub policy_version: u64,
     /// What the user consents to; `None` if consent is not checked.
@@ -157,6 +159,7 @@ impl Decision<'_> {
             campaigns: &[],
             suppressed: &[],
             features: &[],
+            logged: &[],
             policy_version: 0,
             ..*self
         };
@@ -214,6 +217,8 @@ pub struct Constants {
     pub experiment: Option<ExperimentReference>,
     /// Whether consent is checked, so that decisions say what it permits.
     pub has_consent: bool,
+    /// The names of the features given to the model, in the order of [`Decision::logged`].
+    pub features: Vec<String>,
 }
 
 /// The model that computed the score.
@@ -271,6 +276,16 @@ impl Encoder {
             errors.push(
                 ConfigError::new(format!("decision.{key}"), format!("only {only}"))
                     .hint(format!("set decision.format = {:?}, or remove decision.{key}", of.name())),
+            );
+        }
+        if !(0.0..=1.0).contains(&spec.features_share) {
+            let message = format!("{} is not between 0 and 1", spec.features_share);
+            errors.push(ConfigError::new("decision.features_share", message));
+        } else if spec.features_share > 0.0
+            && let Some(why) = spec.format.unreadable()
+        {
+            errors.push(
+                ConfigError::new("decision.features_share", why).hint("set decision.format, or features_share = 0"),
             );
         }
         if spec.format == DecisionFormat::Flat && spec.reasons {

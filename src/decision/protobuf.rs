@@ -32,6 +32,8 @@ pub(super) struct Template {
     campaigns: Vec<Campaign>,
     /// By creative: its encoded id.
     creatives: Vec<Vec<u8>>,
+    /// By feature: its encoded name, as in an entry of a map.
+    features: Vec<Vec<u8>>,
     /// Whether all refused campaigns are listed.
     reasons: bool,
 }
@@ -123,6 +125,7 @@ impl Template {
                 .collect(),
             campaigns: targets.campaigns.all().iter().map(campaign).collect(),
             creatives: targets.campaigns.creatives().iter().map(creative).collect(),
+            features: constants.features.iter().map(|name| feature_key(name)).collect(),
             reasons: spec.reasons,
         }
     }
@@ -186,6 +189,12 @@ impl Template {
         }
         if let Some(verdict) = &decision.consent {
             message(22, &consent(verdict), to);
+        }
+        for (name, value) in self.features.iter().zip(decision.logged).filter(|(_, value)| value.is_finite()) {
+            encode_key(23, WireType::LengthDelimited, to);
+            encode_varint((name.len() + FLOAT_BYTES) as u64, to);
+            to.extend_from_slice(name);
+            float(2, *value, to);
         }
         if let Some(position) = decision.cause.position() {
             let partition = position.partition as u64;
@@ -323,6 +332,16 @@ fn float(field: u32, value: f32, to: &mut Vec<u8>) {
     encode_key(field, WireType::ThirtyTwoBit, to);
     to.extend_from_slice(&value.to_le_bytes());
 }
+
+/// The key of an entry of a map.
+fn feature_key(name: &str) -> Vec<u8> {
+    let mut key = Vec::new();
+    bytes(1, name.as_bytes(), &mut key);
+    key
+}
+
+/// The bytes of a `float` with its key.
+const FLOAT_BYTES: usize = 5;
 
 /// The bytes of a `double` with its key.
 const DOUBLE_BYTES: usize = 9;

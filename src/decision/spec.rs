@@ -17,6 +17,8 @@ pub struct DecisionSpec {
     /// Whether decisions list the campaigns that were considered and refused, with the reason. Not in flat ones, which
     /// select `suppressed` like other members.
     pub reasons: bool,
+    /// The share of decisions that carry the features given to the model, 0 to 1, if the user consents to training.
+    pub features_share: f64,
     /// For `format = "openrtb"`: who provides the segments.
     pub provider: ProviderSpec,
     /// For `format = "artf"`: the seat under which the campaigns bid.
@@ -33,6 +35,7 @@ impl Default for DecisionSpec {
             format: DecisionFormat::Json,
             expires_after: Duration::from_hours(24),
             reasons: false,
+            features_share: 0.0,
             provider: ProviderSpec::default(),
             seat: String::new(),
             fields: BTreeMap::new(),

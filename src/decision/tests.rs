@@ -102,6 +102,7 @@ pub(super) fn constants(model: bool) -> Constants {
         }),
         experiment: model.then(|| ExperimentReference { name: "e\"1\"".to_owned(), variant: "challenger".to_owned() }),
         has_consent: model,
+        features: vec!["n \"1\"".to_owned(), "m".to_owned()],
     }
 }
 
@@ -111,6 +112,7 @@ fn compile(format: DecisionFormat, fields: &[(&str, &str)], model: bool) -> (Enc
     let reasons = format != DecisionFormat::Flat;
     let spec =
         DecisionSpec { format, fields, reasons, expires_after: Duration::from_mins(1), ..DecisionSpec::default() };
+    let spec = DecisionSpec { features_share: f64::from(u8::from(format.is_complete())), ..spec };
     let (segments, campaigns) = (segments(), campaigns());
     let targets = Targets { segments: &segments, campaigns: &campaigns };
     let encoder = Encoder::compile(&spec, &constants(model), targets, &mut errors);
@@ -154,6 +156,7 @@ pub(super) fn decision<'a>(user: &'a str, event_id: &'a str) -> Decision<'a> {
         campaigns: &[],
         suppressed: &[],
         features: &[],
+        logged: &[],
         policy_version: 7,
         consent: None,
     }
@@ -274,6 +277,14 @@ fn proto_json(it: &v1::Decision) -> Value {
                 "contributions": explanation.contributions.iter().map(part).collect::<Vec<_>>()})
         });
     }
+    if !it.features.is_empty() {
+        value["features"] = it
+            .features
+            .iter()
+            .map(|(name, value)| (name.clone(), value.to_string().into()))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
+    }
     if it.model.is_some() {
         value["consent"] = it.consent.as_ref().map_or(Value::Null, consent_json);
     }
@@ -382,6 +393,7 @@ proptest! {
             score,
             heads: if model { &heads } else { &[] },
             explanation: explanation.as_ref().filter(|_| model).map(|explanation| (&explainer, explanation)),
+            logged: if is_new { &heads } else { &[] },
         };
         let message = v1::Decision::decode(&*encode(DecisionFormat::Protobuf, &[], model, &it, &[])).unwrap();
         let text = encode(DecisionFormat::Json, &[], model, &it, &[]);
@@ -422,6 +434,9 @@ proptest! {
         prop_assert_eq!(offers, &names[..bid_count]);
         prop_assert_eq!(message.explanation.is_some(), it.explanation.is_some());
         prop_assert_eq!(message.consent.is_some(), it.consent.is_some());
+        let logged = ["n \"1\"", "m"].iter().zip(it.logged).filter(|(_, value)| value.is_finite());
+        let logged: std::collections::BTreeMap<String, f32> = logged.map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        prop_assert_eq!(&message.features, &logged);
         prop_assert_eq!((message.model.is_some(), message.experiment.is_some()), (model, model));
 
         // Whoever keeps decisions finds the same in both.

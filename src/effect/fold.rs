@@ -15,7 +15,7 @@ use super::{
     groups::Groups,
     plan::Label,
     policy::{PolicyLog, PolicyPlan},
-    rows::{Offered, Rows, Shown},
+    rows::{LabelledImpression, Named, Offered, Rows, Shown},
     trial::{CONTROL, HOLDOUT, OFFERED, Subject, Trials},
     users::UserRows,
 };
@@ -27,7 +27,7 @@ use crate::{
     evaluation::business,
 };
 use serde::Serialize;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 /// How often the time of the stream moves on, in microseconds: outcomes that wait are tried again then.
 const STEP: i64 = 5_000_000;
@@ -85,6 +85,8 @@ pub struct Evaluation {
     pub(super) policy: Option<PolicyLog>,
     pub(super) charts: Option<Collected>,
     pub(super) totals: Totals,
+    /// The labels that were not taken yet.
+    pub(super) labelled: Vec<LabelledImpression>,
 }
 
 /// The windows of attribution in microseconds.
@@ -134,6 +136,7 @@ impl Evaluation {
             policy: policy.map(PolicyLog::new),
             charts,
             totals: Totals::default(),
+            labelled: Vec::new(),
             plan,
         })
     }
@@ -197,6 +200,10 @@ impl Evaluation {
                 charted,
                 predicted: label.zip(details.probability),
                 choice,
+                named: label.filter(|_| self.plan.labels).map(|label| {
+                    let (decision_id, campaign_id) = (offered.decision_id.to_owned(), offer.campaign_id.to_owned());
+                    Rc::new(Named { decision_id, campaign_id, label, propensity: details.propensity })
+                }),
             };
             self.rows.offer(offer_key(offered.decision_id, offer.campaign_id), until, row);
         }
@@ -263,6 +270,11 @@ impl Evaluation {
     /// The outcomes that have waited and were then rejected. Empties the list.
     pub fn take_rejected(&mut self) -> Vec<(Outcome, Rejection)> {
         self.state.take_rejected()
+    }
+
+    /// The impressions whose label became known, if [`Plan::labels`]. Empties the list.
+    pub fn take_labelled(&mut self) -> Vec<LabelledImpression> {
+        std::mem::take(&mut self.labelled)
     }
 
     /// Moves the time of the stream.

@@ -41,6 +41,7 @@ pub use fold::{Evaluation, Taken, Totals};
 pub use plan::{CampaignPlan, Label, Plan};
 pub use policy::{PolicyPlan, PolicyReport, Rotating, TargetPolicy};
 pub use report::{EffectReport, Finished, GroupReport, GroupingReport, Money, Quality, Span, age};
+pub use rows::LabelledImpression;
 pub use verdict::{ArmReport, ComparisonReport, TrialReport};
 
 use crate::evaluation::{business::Overflow, experiment::ExperimentError, sample::SampleError, sketch::SketchError};

@@ -84,6 +84,8 @@ pub struct Plan {
     pub minimum_audience: u64,
     /// Whether to collect what the pictures of a report need.
     pub charts: bool,
+    /// Whether to tell the label of each impression, see [`Evaluation::take_labelled`](super::Evaluation::take_labelled).
+    pub labels: bool,
 }
 
 impl Plan {

@@ -9,6 +9,7 @@ use super::{
     fewer,
     group::Group,
     policy::PolicyReport,
+    rows::LabelledImpression,
     verdict::{self, TrialReport},
 };
 use crate::{
@@ -159,6 +160,8 @@ pub struct Finished {
     pub report: EffectReport,
     /// The last outcomes that have waited and were then rejected.
     pub rejected: Vec<(Outcome, Rejection)>,
+    /// The last labels, if [`Plan::labels`](super::Plan::labels).
+    pub labelled: Vec<LabelledImpression>,
 }
 
 impl Evaluation {
@@ -169,7 +172,7 @@ impl Evaluation {
     /// If a sum does not fit.
     pub fn finish(mut self, wait: Duration) -> Result<Finished, EffectError> {
         self.close(wait)?;
-        let rejected = self.take_rejected();
+        let (rejected, labelled) = (self.take_rejected(), self.take_labelled());
         let users = self.users.figures()?;
         let describe = |number: u32, group: &Group| {
             let user_auc = users.get(&number).copied();
@@ -214,7 +217,7 @@ impl Evaluation {
             policies: policy.map(|log| log.reports(self.plan.confidence)).unwrap_or_default(),
             totals: self.totals,
         };
-        Ok(Finished { report, rejected })
+        Ok(Finished { report, rejected, labelled })
     }
 
     fn group(&self, group: &Group, user_auc: Option<UserAuc>) -> GroupReport {

@@ -39,6 +39,48 @@ pub(super) struct Offered {
     pub(super) predicted: Option<(super::plan::Label, f64)>,
     /// The choice of its creative, if policies are compared, and what it is rewarded for.
     pub(super) choice: Option<(Choice, super::plan::Label)>,
+    /// Its names, if labels are told.
+    pub(super) named: Option<Rc<Named>>,
+}
+
+/// What a label is told with.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Named {
+    pub(super) decision_id: String,
+    pub(super) campaign_id: String,
+    /// What the campaign's probability is about.
+    pub(super) label: super::plan::Label,
+    /// The probability with which the creative was drawn; 0 without one.
+    pub(super) propensity: f64,
+}
+
+/// An impression whose label is known, or never will be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelledImpression {
+    /// The hash of its user.
+    pub user: u64,
+    /// When it was shown, in microseconds since 1970.
+    pub shown_at: i64,
+    /// Whether the campaign's action followed in time; `None` if the log ends too early to know.
+    pub happened: Option<bool>,
+    pub(super) named: Rc<Named>,
+}
+
+impl LabelledImpression {
+    /// Its decision.
+    pub fn decision_id(&self) -> &str {
+        &self.named.decision_id
+    }
+
+    /// Its campaign.
+    pub fn campaign_id(&self) -> &str {
+        &self.named.campaign_id
+    }
+
+    /// The probability with which its creative was drawn; 0 without a creative.
+    pub fn propensity(&self) -> f64 {
+        self.named.propensity
+    }
 }
 
 impl Offered {

@@ -5,7 +5,7 @@ use super::{
     charts::Labelled,
     fold::user_hash,
     plan::Label,
-    rows::{Offered, Shown},
+    rows::{LabelledImpression, Offered, Shown},
     trial::Deed,
 };
 use crate::{
@@ -30,6 +30,10 @@ impl Evaluation {
             // A conversion rate is that of clicks.
             let is_counted = label == Label::Click || shown.clicked_at.is_some_and(|at| at <= until);
             let predicted = offered.predicted.filter(|(of, _)| *of == label);
+            if let Some(named) = offered.named.as_ref().filter(|it| it.label == label) {
+                let (user, shown_at) = (offered.user, shown.at);
+                self.labelled.push(LabelledImpression { user, shown_at, happened: result, named: named.clone() });
+            }
             let is_first = label == Label::Click;
             if let Some(charts) = &mut self.charts {
                 let (at, creative) = (shown.at, offered.charted);
@@ -177,5 +181,6 @@ fn without_choice(offered: &Offered) -> Offered {
         charted: offered.charted,
         predicted: offered.predicted,
         choice: None,
+        named: offered.named.clone(),
     }
 }

@@ -81,6 +81,7 @@ pub(super) fn plan(by: &[&str]) -> Plan {
         confidence: Confidence::P95,
         effect: 0.2,
         charts: false,
+        labels: false,
     }
 }
 

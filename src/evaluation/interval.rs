@@ -2,10 +2,11 @@
 //!
 //! Owns the types that every estimate shares, and Wilson's interval of a rate.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The probability that an interval covers the value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Confidence {
     /// 90 %.
     #[serde(rename = "90%")]

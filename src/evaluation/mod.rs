@@ -12,9 +12,10 @@
 //! | [`uplift`] | whom does the treatment move |
 //! | [`attribution`] | which channel earned the conversion |
 //! | [`off_policy`] | what would another policy have earned |
+//! | [`paired`] | is one prediction of the same rows better than another |
 //!
-//! `aimpoint evaluate` uses all but [`uplift`] and [`attribution`], which no command uses yet, and of [`experiment`] all
-//! but CUPED.
+//! `aimpoint evaluate` and `aimpoint promote` use all but [`uplift`] and [`attribution`], which no command uses yet, and of
+//! [`experiment`] all but CUPED.
 //!
 //! Guarantees: an undefined figure (no rows, only one class) is `None` and a bad number is an error that names it;
 //! no figure is NaN or infinite. Not covered: where rows come from, and how outcomes are joined to decisions.
@@ -27,6 +28,7 @@ mod interval;
 mod label;
 mod metrics;
 pub mod off_policy;
+mod paired;
 mod ranked;
 pub mod sample;
 pub mod sketch;
@@ -37,4 +39,5 @@ pub use label::LabelSpec;
 pub use metrics::{
     Bin, Prediction, Summary, accuracy, auc, brier, calibration_ratio, log_loss, normalised_entropy, reliability,
 };
+pub use paired::{Paired, PairedRow, paired};
 pub use ranked::{Bounded, CurvePoint, Figures, MassBin};

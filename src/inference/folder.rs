@@ -3,8 +3,8 @@
 //! Guarantees: a version exists once its manifest does. [`ModelFolder::add`] writes it to a temporary folder and renames it into
 //! place, and writes nothing outside of the model folder. The files are checked against the hash in the manifest. Versions are
 //! ordered by the time they were added, which the manifest records, so a copy of the folder has the same order. `active` names the
-//! active version; without it the newest one is active. `served` lists the previously active versions, for rollback. Limits: 10
-//! versions of history; a manifest of 16 MiB.
+//! active version; without it the newest one is active. `served` lists the previously active versions, for rollback, and
+//! `audit.jsonl` each step. Limits: 10 versions of history; a manifest of 16 MiB.
 //!
 //! Older manifests without a time use the modification time of their file. Those written in the same second are ordered by natural
 //! order of their names: 9 before 10. The next `add` records these times.
@@ -17,7 +17,11 @@ pub use error::FolderError;
 pub use manifest::{Golden, Manifest};
 pub use names::version_fault;
 
-use super::{ModelFiles, ModelSpec, files::read_file};
+use super::{
+    AuditEntry, AuditNote, AuditStep, ModelFiles, ModelSpec,
+    audit::{self, Change},
+    files::read_file,
+};
 use crate::partial::PartialFile;
 use jiff::Timestamp;
 use names::natural;
@@ -51,6 +55,8 @@ pub struct ModelFolder {
     path: PathBuf,
     /// Cache of the versions' times, by the state of their manifests.
     times: Arc<Mutex<HashMap<State, i64>>>,
+    /// What the audit log is told of each step.
+    note: AuditNote,
 }
 
 /// A version, and the size and modification time of its manifest.
@@ -59,7 +65,38 @@ type State = (String, u64, Option<SystemTime>);
 impl ModelFolder {
     /// The folder at this path, which need not exist yet.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), times: Arc::default() }
+        Self { path: path.into(), times: Arc::default(), note: AuditNote::default() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Notes this in the audit log with each step.
+    #[must_use]
+    pub fn noting(mut self, note: AuditNote) -> Self {
+        self.note = note;
+        self
+    }
+
+    /// The audit log, oldest first; a line that cannot be read is what is wrong with it.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn audit(&self) -> Result<Vec<Result<AuditEntry, String>>, FolderError> {
+        audit::entries(&self.path)
+    }
+
+    /// Makes a change after it is in the audit log.
+    fn change(
+        &self,
+        step: AuditStep,
+        from: Option<String>,
+        (to, sha256): (&str, &str),
+        make: impl FnOnce() -> Result<(), FolderError>,
+    ) -> Result<(), FolderError> {
+        audit::record(&self.path, &self.note, &Change { step, from, to, sha256 }, make)
     }
 
     /// The versions that have a manifest, in the order in which they were added.
@@ -153,10 +190,12 @@ impl ModelFolder {
         if !versions.iter().any(|known| known == version) {
             return Err(self.not_found(&format!("version {version:?}"), &versions));
         }
-        self.files(version)?;
+        let (_, _, manifest) = self.files(version)?;
         let served = self.served_with_active(&versions)?;
-        self.remember(SERVED, &served)?;
-        self.remember(ACTIVE, &[version.to_owned()])
+        self.change(AuditStep::Activate, self.active().ok(), (version, &manifest.sha256), || {
+            self.remember(SERVED, &served)?;
+            self.remember(ACTIVE, &[version.to_owned()])
+        })
     }
 
     /// Makes the previously active version active, or else the one added before, and returns it.
@@ -173,9 +212,11 @@ impl ModelFolder {
             None => versions.iter().take_while(|it| **it != active).last().cloned(),
         };
         let version = version.ok_or_else(|| self.not_found(&format!("a version before {active}"), &versions))?;
-        self.files(&version)?;
-        self.remember(SERVED, &served)?;
-        self.remember(ACTIVE, std::slice::from_ref(&version))?;
+        let (_, _, manifest) = self.files(&version)?;
+        self.change(AuditStep::Rollback, Some(active), (&version, &manifest.sha256), || {
+            self.remember(SERVED, &served)?;
+            self.remember(ACTIVE, std::slice::from_ref(&version))
+        })?;
         Ok(version)
     }
 
@@ -184,13 +225,16 @@ impl ModelFolder {
     /// # Errors
     /// The folder cannot be written.
     pub fn follow_newest(&self) -> Result<(), FolderError> {
-        let served = self.served_with_active(&self.versions()?)?;
+        let versions = self.versions()?;
+        let served = self.served_with_active(&versions)?;
         let path = self.path.join(ACTIVE);
-        match fs::remove_file(&path) {
+        let (Some(newest), true) = (versions.last(), fs::symlink_metadata(&path).is_ok()) else { return Ok(()) };
+        let sha256 = self.manifest(newest).map(|it| it.sha256).unwrap_or_default();
+        self.change(AuditStep::FollowNewest, self.active().ok(), (newest, &sha256), || match fs::remove_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(FolderError::File { doing: "remove", path, error }),
+            Err(error) => Err(FolderError::File { doing: "remove", path: path.clone(), error }),
             Ok(()) => self.remember(SERVED, &served),
-        }
+        })
     }
 
     /// Reads the manifest of a version.
@@ -273,8 +317,12 @@ impl ModelFolder {
         let manifest = Manifest { added_at: Some(added.unwrap_or(Timestamp::MAX).to_string()), ..manifest.clone() };
         // A name with a leading dot is not a version.
         let staged = self.path.join(format!(".{version}.{}.partial", std::process::id()));
-        let outcome = stage(&staged, files, &manifest)
-            .and_then(|()| fs::rename(&staged, &folder).map_err(failed("add", &folder)));
+        let active = self.active().ok();
+        let outcome = stage(&staged, files, &manifest).and_then(|()| {
+            self.change(AuditStep::Add, active, (version, &manifest.sha256), || {
+                fs::rename(&staged, &folder).map_err(failed("add", &folder))
+            })
+        });
         if outcome.is_err() {
             fs::remove_dir_all(&staged).unwrap_or_default();
         }

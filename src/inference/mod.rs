@@ -6,6 +6,7 @@
 //! itself. The requested execution provider is the one that runs. Limits: the model's file is kept in memory, so that all workers
 //! load the same bytes. Not covered: the meaning of features and the use of scores.
 
+mod audit;
 mod batcher;
 mod calibration;
 mod classes;
@@ -19,12 +20,14 @@ mod graph;
 mod matrix;
 mod model;
 mod onnx;
+mod promotion;
 mod repeats;
 mod shadow;
 mod spec;
 mod validate;
 mod watch;
 
+pub use audit::{AuditEntry, AuditNote, AuditStep};
 pub use batcher::{BatchSpec, Batched, batch};
 pub use calibration::Calibration;
 pub use drift::Drift;
@@ -36,6 +39,7 @@ pub use folder::{FolderError, Golden, Manifest, ModelFolder, version_fault};
 pub use matrix::FeatureMatrix;
 pub use model::{Model, ModelError, ModelFeed, ModelInfo, metadata};
 pub use onnx::{OnnxModel, Runtime, RuntimeError};
+pub use promotion::{LiveNeed, PromotionSpec, TrainingTimes};
 pub use repeats::Repeats;
 pub use shadow::{ScoreSink, Shadow, ShadowCounts, ShadowRows, ShadowTap, Subjects};
 pub use spec::{GpuSpec, ModelSpec, Precision, ScoreRange};

@@ -1,7 +1,10 @@
 //! The model card: how a model was trained, and its metrics.
 
 use super::{Fold, Identity, Importance, Note, Pruning, Quantised, TrainSpec, Trained};
-use crate::evaluation::{Bin, Summary};
+use crate::{
+    evaluation::{Bin, Summary},
+    inference::TrainingTimes,
+};
 use serde::{Serialize, Serializer};
 
 /// The network's metrics on one part of the rows.
@@ -69,6 +72,9 @@ pub struct DataFile {
     pub data: String,
     /// Its SHA-256.
     pub data_sha256: String,
+    /// The times of the rows, if they are those of an export.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times: Option<TrainingTimes>,
 }
 
 /// The model card: how a model was trained, and its metrics.

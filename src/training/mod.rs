@@ -49,13 +49,13 @@ pub use options::{Balance, ClassWeight, Disturb, Schedule, TrainSpec};
 pub use prune::Pruning;
 pub use quantise::{Quantised, Ranges};
 pub use read::{Dataset, ReadSpec, read};
-pub use rows::{Row, RowFile};
+pub use rows::{LoggedColumns, Row, RowFile};
 pub use split::Split;
 pub use table::{Table, Value};
 
 use crate::{
     evaluation::{Prediction, Summary, log_loss, normalised_entropy, reliability},
-    inference::Calibration,
+    inference::{Calibration, TrainingTimes},
 };
 use fit::{Ending, fit};
 use scaled::Scaled;
@@ -112,6 +112,22 @@ pub enum CalibrationMethod {
 }
 
 impl Trained {
+    /// The times of the rows that it was trained and tested on, if they are those of an export. `data` is the training data.
+    pub fn times(&self, data: &Dataset) -> Option<TrainingTimes> {
+        let times = data.times.as_ref().filter(|_| data.has_exported_times)?;
+        let split = Split::of(data, self.spec.seed);
+        let ends = |rows: &mut dyn Iterator<Item = &usize>| {
+            let (low, high) = rows
+                .map(|row| times[*row])
+                .fold((f64::MAX, f64::MIN), |(low, high), time| (low.min(time), high.max(time)));
+            let text = |micros: f64| jiff::Timestamp::from_microsecond(micros as i64).ok().map(|it| it.to_string());
+            if low > high { None } else { Some((text(low)?, text(high)?)) }
+        };
+        let (trained_from, trained_until) = ends(&mut split.train.iter().chain(&split.validation))?;
+        let (tested_from, tested_until) = ends(&mut split.test.iter()).unzip();
+        Some(TrainingTimes { trained_from, trained_until, tested_from, tested_until })
+    }
+
     /// Fits a calibration to the validation rows, scored by the networks before they were trained on them. Returns it with the log
     /// losses of the test rows before and after. `data` is the training data.
     ///

@@ -8,7 +8,7 @@ use super::{
     Note, TrainError,
     column::{Column, ColumnStats},
     number::Decimal,
-    rows::{KEY_TYPE, POSITION},
+    rows::{KEY_TYPE, OF_LOG, POSITION},
     table::{Table, Value},
 };
 use crate::inference::FeatureMatrix;
@@ -46,6 +46,8 @@ pub struct Dataset {
     pub labels: Vec<bool>,
     /// The time of each row, in the unit of the file.
     pub times: Option<Vec<f64>>,
+    /// Whether the times are those of an export: microseconds since 1970.
+    pub has_exported_times: bool,
     /// The group of each row.
     pub groups: Option<Vec<String>>,
     /// The fingerprint in the file.
@@ -84,6 +86,7 @@ pub fn read(path: &Path, spec: &ReadSpec) -> Result<Dataset, TrainError> {
     let mut data = Dataset {
         features: columns.iter().flat_map(Column::names).collect(),
         times: roles.time.map(|_| Vec::new()),
+        has_exported_times: roles.has_exported_times,
         groups: roles.group.map(|_| Vec::new()),
         fingerprint: table.fingerprint.clone(),
         notes,
@@ -178,6 +181,7 @@ struct ColumnRoles {
     label: usize,
     time: Option<usize>,
     group: Option<usize>,
+    has_exported_times: bool,
     features: Vec<usize>,
     notes: Vec<Note>,
 }
@@ -198,6 +202,7 @@ impl ColumnRoles {
             Err(TrainError::Repeated { path, column, places: [first + 1, second + 1] })
         };
         let exported = POSITION.iter().all(|&name| table.columns.iter().any(|column| column == name));
+        let is_of_log = exported && OF_LOG.iter().all(|&name| table.columns.iter().any(|column| column == name));
         let label = find("label", &spec.label)?;
         let own_time = exported.then_some("occurred_at_us");
         let time = spec.time.as_deref().or(own_time).map(|name| find("time", name)).transpose()?;
@@ -235,6 +240,7 @@ impl ColumnRoles {
                     if has_part
                         || spec.ignore.contains(name)
                         || exported && POSITION.iter().chain([&KEY_TYPE]).any(|it| name == it)
+                        || is_of_log && OF_LOG.iter().any(|it| name == it)
                     {
                         continue;
                     }
@@ -248,7 +254,8 @@ impl ColumnRoles {
                 features
             }
         };
-        Ok(Self { label, time, group, features, notes })
+        let has_exported_times = own_time.is_some() && spec.time.as_deref().is_none_or(|it| Some(it) == own_time);
+        Ok(Self { label, time, group, has_exported_times, features, notes })
     }
 
     /// Determines the types of the feature columns.

@@ -1,6 +1,7 @@
 //! The files of `aimpoint export`: features and labels, with the positions of their events.
 //!
-//! Owns the columns: six that identify the event of a row, then the features, then `label`. Guarantees: a file appears under its name
+//! Owns the columns: six that identify the event of a row, for rows of the decision log five more, then the features, then `label`.
+//! Guarantees: a file appears under its name
 //! only when it is complete, and nothing is left of an incomplete one. A Parquet file contains the fingerprint of the features; a CSV
 //! file cannot. Limits: a Parquet row group of 65,536 rows is held in memory.
 
@@ -30,6 +31,9 @@ pub(super) const KEY_TYPE: &str = "key_type";
 /// The columns that identify the event of a row, in order. The reader recognises an exported file by them.
 pub(super) const POSITION: [&str; 5] = ["user_key", "event_id", "partition", "offset", "occurred_at_us"];
 
+/// The further columns of rows of the decision log. They follow [`KEY_TYPE`].
+pub(super) const OF_LOG: [&str; 5] = ["decision_id", "campaign_id", "consent_basis", "propensity", "weight"];
+
 /// Rows per row group: tens of MiB with a hundred features, small enough for memory and large enough to compress.
 const GROUP_ROWS: usize = 65_536;
 
@@ -55,6 +59,23 @@ pub struct Row<'a> {
     pub features: &'a [f32],
     /// The label, 0 or 1; `None` in a file without labels.
     pub label: Option<f32>,
+    /// What the decision log adds; `None` in a file of a replay.
+    pub logged: Option<LoggedColumns<'a>>,
+}
+
+/// What a row of the decision log has beside its features.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoggedColumns<'a> {
+    /// The decision.
+    pub decision_id: &'a str,
+    /// The campaign whose action the label is.
+    pub campaign_id: &'a str,
+    /// What permits training on the row.
+    pub consent_basis: &'a str,
+    /// The probability with which the creative was drawn; NaN without a creative.
+    pub propensity: f32,
+    /// How many decisions the row stands for.
+    pub weight: f32,
 }
 
 /// A writer of a file of rows.
@@ -62,6 +83,7 @@ pub struct RowFile {
     path: PathBuf,
     width: usize,
     has_labels: bool,
+    is_of_log: bool,
     rows: u64,
     writer: Writer,
 }
@@ -90,9 +112,28 @@ impl RowFile {
         extra: &[(String, String)],
         has_labels: bool,
     ) -> Result<Self, TrainError> {
+        Self::open(path, features, fingerprint, extra, (has_labels, false))
+    }
+
+    /// Creates a file of rows of the decision log, which have labels.
+    ///
+    /// # Errors
+    /// As [`RowFile::create`].
+    pub fn of_log(path: &Path, features: &[String], fingerprint: &str) -> Result<Self, TrainError> {
+        Self::open(path, features, fingerprint, &[], (true, true))
+    }
+
+    fn open(
+        path: &Path,
+        features: &[String],
+        fingerprint: &str,
+        extra: &[(String, String)],
+        (has_labels, is_of_log): (bool, bool),
+    ) -> Result<Self, TrainError> {
         let label = has_labels.then_some(LABEL);
-        let columns: Vec<&str> =
-            POSITION.into_iter().chain([KEY_TYPE]).chain(features.iter().map(String::as_str)).chain(label).collect();
+        let of_log = if is_of_log { &OF_LOG[..] } else { &[] };
+        let before = POSITION.into_iter().chain([KEY_TYPE]).chain(of_log.iter().copied());
+        let columns: Vec<&str> = before.chain(features.iter().map(String::as_str)).chain(label).collect();
         let mut seen = HashSet::new();
         if let Some(column) = columns.iter().find(|&&column| !seen.insert(column)) {
             return Err(TrainError::Twice { path: path.to_path_buf(), column: (*column).to_owned() });
@@ -110,7 +151,7 @@ impl RowFile {
                 Writer::Gzip(Box::new(csv::Writer::from_writer(GzEncoder::new(file, Compression::default()))))
             }
             FileFormat::Parquet => {
-                let rows = ParquetRows::new(file, features, fingerprint, extra, has_labels);
+                let rows = ParquetRows::new(file, features, (fingerprint, extra), (has_labels, is_of_log));
                 Writer::Parquet(Box::new(rows.map_err(|error| broken(path, &error))?))
             }
         };
@@ -119,7 +160,7 @@ impl RowFile {
             Writer::Gzip(writer) => writer.write_record(&columns).map_err(|error| broken_csv(path, error))?,
             Writer::Parquet(_) => {}
         }
-        Ok(Self { path: path.to_path_buf(), width: features.len(), has_labels, rows: 0, writer })
+        Ok(Self { path: path.to_path_buf(), width: features.len(), has_labels, is_of_log, rows: 0, writer })
     }
 
     /// Appends a row.
@@ -128,10 +169,11 @@ impl RowFile {
     /// The file cannot be written.
     ///
     /// # Panics
-    /// The row's number of features differs from the file's, or only one of them has a label.
+    /// The row's number of features differs from the file's, or only one of them has a label or is of the log.
     pub fn write(&mut self, row: &Row<'_>) -> Result<(), TrainError> {
         assert_eq!(row.features.len(), self.width, "a row has a value for each feature");
         assert_eq!(row.label.is_some(), self.has_labels, "all rows have labels, or none");
+        assert_eq!(row.logged.is_some(), self.is_of_log, "all rows are of the log, or none");
         self.rows += 1;
         match &mut self.writer {
             Writer::Csv(writer) => record(writer, row).map_err(|error| broken_csv(&self.path, error)),
@@ -202,6 +244,14 @@ fn record<W: Write>(writer: &mut csv::Writer<W>, row: &Row<'_>) -> csv::Result<(
     writer.write_field(integer.format(row.offset))?;
     writer.write_field(integer.format(row.occurred_at_us))?;
     writer.write_field(row.key_type)?;
+    if let Some(logged) = &row.logged {
+        writer.write_field(logged.decision_id)?;
+        writer.write_field(logged.campaign_id)?;
+        writer.write_field(logged.consent_basis)?;
+        let propensity = logged.propensity;
+        writer.write_field(if propensity.is_nan() { "" } else { float.format(propensity) })?;
+        writer.write_field(float.format(logged.weight))?;
+    }
     for &value in row.features.iter().chain(&row.label) {
         writer.write_field(if value.is_nan() { "" } else { float.format(value) })?;
     }
@@ -217,6 +267,8 @@ struct ParquetRows {
     offsets: Vec<i64>,
     times: Vec<i64>,
     key_types: Vec<ByteArray>,
+    /// The texts and the numbers of rows of the log; `None` in a file of a replay.
+    of_log: Option<([Vec<ByteArray>; 3], [Vec<f32>; 2])>,
     features: Vec<Vec<f32>>,
     /// `None` without labels.
     labels: Option<Vec<f32>>,
@@ -226,9 +278,8 @@ impl ParquetRows {
     fn new(
         file: BufWriter<PartialFile>,
         features: &[String],
-        fingerprint: &str,
-        extra: &[(String, String)],
-        has_labels: bool,
+        (fingerprint, extra): (&str, &[(String, String)]),
+        (has_labels, is_of_log): (bool, bool),
     ) -> parquet::errors::Result<Self> {
         let names = serde_json::to_string(features).expect("names are written as JSON");
         let own = [(metadata::FINGERPRINT, fingerprint), (metadata::FEATURES, names.as_str())];
@@ -239,13 +290,14 @@ impl ParquetRows {
             .set_key_value_metadata(Some(pairs))
             .build();
         Ok(Self {
-            writer: SerializedFileWriter::new(file, schema(features, has_labels)?, Arc::new(properties))?,
+            writer: SerializedFileWriter::new(file, schema(features, (has_labels, is_of_log))?, Arc::new(properties))?,
             user_keys: Vec::new(),
             event_ids: Vec::new(),
             partitions: Vec::new(),
             offsets: Vec::new(),
             times: Vec::new(),
             key_types: Vec::new(),
+            of_log: is_of_log.then(Default::default),
             features: vec![Vec::new(); features.len()],
             labels: has_labels.then(Vec::new),
         })
@@ -258,6 +310,11 @@ impl ParquetRows {
         self.offsets.push(row.offset);
         self.times.push(row.occurred_at_us);
         self.key_types.push(row.key_type.into());
+        if let (Some((texts, numbers)), Some(logged)) = (&mut self.of_log, &row.logged) {
+            let of_row = [logged.decision_id, logged.campaign_id, logged.consent_basis];
+            texts.iter_mut().zip(of_row).for_each(|(column, text)| column.push(text.into()));
+            numbers.iter_mut().zip([logged.propensity, logged.weight]).for_each(|(column, number)| column.push(number));
+        }
         for (column, &value) in self.features.iter_mut().zip(row.features) {
             column.push(value);
         }
@@ -279,6 +336,10 @@ impl ParquetRows {
         column::<Int64Type>(&mut group, &mut self.offsets)?;
         column::<Int64Type>(&mut group, &mut self.times)?;
         column::<ByteArrayType>(&mut group, &mut self.key_types)?;
+        if let Some((texts, numbers)) = &mut self.of_log {
+            texts.iter_mut().try_for_each(|values| column::<ByteArrayType>(&mut group, values))?;
+            numbers.iter_mut().try_for_each(|values| column::<FloatType>(&mut group, values))?;
+        }
         for values in &mut self.features {
             column::<FloatType>(&mut group, values)?;
         }
@@ -306,7 +367,7 @@ fn column<T: DataType>(
     writer.close()
 }
 
-fn schema(features: &[String], has_labels: bool) -> parquet::errors::Result<TypePtr> {
+fn schema(features: &[String], (has_labels, is_of_log): (bool, bool)) -> parquet::errors::Result<TypePtr> {
     let field = |name: &str, physical, logical| {
         let builder = Type::primitive_type_builder(name, physical).with_repetition(Repetition::REQUIRED);
         builder.with_logical_type(logical).build().map(Arc::new)
@@ -321,6 +382,13 @@ fn schema(features: &[String], has_labels: bool) -> parquet::errors::Result<Type
         field(occurred_at, Physical::INT64, Some(time))?,
         field(KEY_TYPE, Physical::BYTE_ARRAY, Some(LogicalType::String))?,
     ];
+    let [texts, numbers] = if is_of_log { [&OF_LOG[..3], &OF_LOG[3..]] } else { [&[][..], &[]] };
+    for name in texts {
+        fields.push(field(name, Physical::BYTE_ARRAY, Some(LogicalType::String))?);
+    }
+    for name in numbers {
+        fields.push(field(name, Physical::FLOAT, None)?);
+    }
     for name in features.iter().map(String::as_str).chain(has_labels.then_some(LABEL)) {
         fields.push(field(name, Physical::FLOAT, None)?);
     }
@@ -362,7 +430,17 @@ mod tests {
                 let label = Some((offset % 2) as f32);
                 let occurred_at_us = 1_700_000_000_000_000 + offset;
                 let key_type = "device";
-                let row = Row { user_key, key_type, event_id, partition: 3, offset, occurred_at_us, features, label };
+                let row = Row {
+                    user_key,
+                    key_type,
+                    event_id,
+                    partition: 3,
+                    offset,
+                    occurred_at_us,
+                    features,
+                    label,
+                    logged: None,
+                };
                 file.write(&row).unwrap();
             }
             assert!(!path.exists());
@@ -398,6 +476,7 @@ mod tests {
                     occurred_at_us: 0,
                     features,
                     label: Some(0.0),
+                    logged: None,
                 };
                 file.write(&row).unwrap();
             }
@@ -422,6 +501,7 @@ mod tests {
                 occurred_at_us: 0,
                 features,
                 label: None,
+                logged: None,
             };
             file.write(&row).unwrap();
             assert_eq!((file.rows(), file.finish().unwrap()), (1, 1));
@@ -450,12 +530,55 @@ mod tests {
                 occurred_at_us: offset,
                 features: &[offset as f32],
                 label: Some(0.0),
+                logged: None,
             };
             file.write(&row).unwrap();
         }
         file.finish().unwrap();
         let data = read(&path, &ReadSpec { label: "label".to_owned(), ..ReadSpec::default() }).unwrap();
         assert_eq!((data.rows(), data.values[GROUP_ROWS]), (GROUP_ROWS + 1, GROUP_ROWS as f32));
+    }
+
+    #[test]
+    fn rows_of_the_log_are_read_without_their_further_columns() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["rows.csv", "rows.parquet"] {
+            let path = folder.path().join(name);
+            let mut file = RowFile::of_log(&path, &["a".to_owned()], "f00d").unwrap();
+            for (number, propensity) in [(1_i64, 0.25), (2, f32::NAN)] {
+                let logged = LoggedColumns {
+                    decision_id: "d",
+                    campaign_id: "c",
+                    consent_basis: "tcf_eu/consent",
+                    propensity,
+                    weight: 4.0,
+                };
+                let row = Row {
+                    user_key: "u",
+                    key_type: "person",
+                    event_id: "e",
+                    partition: 0,
+                    offset: number,
+                    occurred_at_us: number,
+                    features: &[number as f32],
+                    label: Some((number - 1) as f32),
+                    logged: Some(logged),
+                };
+                file.write(&row).unwrap();
+            }
+            assert_eq!(file.finish().unwrap(), 2);
+            let spec = ReadSpec { label: "label".to_owned(), ..ReadSpec::default() };
+            let data = read(&path, &spec).unwrap();
+            assert_eq!(
+                (data.features, data.values, data.labels),
+                (vec!["a".to_owned()], vec![1.0, 2.0], vec![false, true])
+            );
+            let weights = ReadSpec { features: Some(vec!["weight".to_owned()]), ..spec };
+            assert_eq!(read(&path, &weights).unwrap().values, [4.0, 4.0]);
+            // A feature with the name of one of these columns.
+            let twice = RowFile::of_log(&path, &["weight".to_owned()], "f00d").unwrap_err();
+            assert!(matches!(twice, TrainError::Twice { .. }), "{twice}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod running;
 mod schema;
 mod secrets;
 mod serve;
+mod skew;
 
 use std::{path::Path, process::Command};
 use tempfile::TempDir;

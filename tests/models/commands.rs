@@ -106,6 +106,60 @@ fn versions_are_added_activated_and_rolled_back_by_one_command_each() {
     assert!(refused(at, &["check", "--offline"]).contains("trained on features with fingerprint beef"));
 }
 
+#[test]
+fn each_step_is_in_the_audit_log_and_none_is_made_that_the_log_cannot_take() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    fs::write(at.join("aimpoint.toml"), CONFIG).unwrap();
+    let [linear, double] = ["linear", "double"].map(|name| path(name).to_str().unwrap().to_owned());
+    fs::create_dir(at.join("models")).unwrap();
+    assert!(succeeds(at, &["models", "history"]).contains("no step is in the audit log of"));
+    succeeds(at, &["models", "add", &linear, "--version", "1"]);
+    succeeds(at, &["models", "add", &double, "--version", "2", "--reason", "trained on May"]);
+    succeeds(at, &["models", "rollback", "--reason", "too few clicks"]);
+    refused(at, &["models", "activate", "7"]);
+    succeeds(at, &["models", "activate", "2"]);
+    succeeds(at, &["models", "activate"]);
+    let history = succeeds(at, &["models", "history"]);
+    let steps: Vec<Vec<&str>> = history.lines().map(|line| line.split_whitespace().skip(2).take(4).collect()).collect();
+    let owed = [
+        ["add", "-", "->", "1"],
+        ["add", "1", "->", "2"],
+        ["rollback", "2", "->", "1"],
+        ["activate", "1", "->", "2"],
+        ["follow_newest", "2", "->", "2"],
+    ];
+    assert_eq!(steps, owed, "{history}");
+    assert!(history.lines().nth(1).unwrap().ends_with("(trained on May)"), "{history}");
+    assert!(history.lines().nth(2).unwrap().ends_with("(too few clicks)"), "{history}");
+    let text = fs::read_to_string(at.join("models/audit.jsonl")).unwrap();
+    let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    let manifest: Value = serde_json::from_slice(&fs::read(at.join("models/1/manifest.json")).unwrap()).unwrap();
+    assert_eq!((&first["sha256"], &first["from"]), (&manifest["sha256"], &Value::Null));
+    assert!(first["who"].as_str().unwrap().contains('@') && first["at"].as_str().unwrap().ends_with('Z'), "{first}");
+
+    // A change by other means shows.
+    fs::write(at.join("models/active"), "1\n").unwrap();
+    succeeds(at, &["models", "activate", "2"]);
+    fs::write(at.join("models/active"), "1\n").unwrap();
+    assert!(succeeds(at, &["models", "history"]).contains("by the log 2 is active, but it is 1"));
+
+    // Without a log that can be written, nothing changes.
+    fs::rename(at.join("models/audit.jsonl"), at.join("models/kept")).unwrap();
+    fs::create_dir(at.join("models/audit.jsonl")).unwrap();
+    for arguments in [
+        &["models", "activate", "2"][..],
+        &["models", "activate"],
+        &["models", "rollback"],
+        &["models", "add", &linear, "--version", "3"],
+    ] {
+        let (code, _, error) = aimpoint(at, arguments);
+        assert!(code != 0 && error.contains("write the audit log") && error.contains("remove it"), "{code} {error}");
+        assert_eq!(fs::read_to_string(at.join("models/active")).unwrap(), "1\n", "{arguments:?}");
+        assert!(!at.join("models/3").exists(), "{arguments:?}");
+    }
+}
+
 /// The weights of `linear`, derived from its scores of unit rows.
 fn weights() -> [f64; 4] {
     let mut model = super::load("linear", |_| {}).unwrap();

@@ -20,6 +20,7 @@ use std::{
 mod classes;
 mod commands;
 mod hostile;
+mod promoting;
 mod second;
 mod serving;
 mod swapping;

@@ -83,6 +83,7 @@ fn plan() -> Plan {
         confidence: Confidence::P95,
         effect: 0.1,
         charts: true,
+        labels: false,
     }
 }
 

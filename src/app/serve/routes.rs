@@ -271,12 +271,16 @@ impl Answerer {
                 Lookup::Found(Some(found)) => Lookup::Found(found),
                 Lookup::Expired => Lookup::Expired,
                 Lookup::Found(None) | Lookup::Unknown => Lookup::Unknown,
+                Lookup::Elsewhere(partition) => Lookup::Elsewhere(partition),
             }
         };
         let mut found = look_up(users);
         // While the key of pseudonyms changes, a user who has not moved yet has the former name.
-        if let (Lookup::Unknown, Some(previous)) = (&found, users.previous()) {
-            found = look_up(&previous);
+        if let (Lookup::Unknown, Some(previous)) = (&found, users.previous())
+            && let former @ (Lookup::Found(_) | Lookup::Expired) = look_up(&previous)
+        {
+            // The owner of the former name would send back who asks there.
+            found = former;
         }
         self.shared.figures.looked_up(&found);
         found

@@ -37,10 +37,10 @@ const RECORD_BYTES_MAX: usize = 1 << 20;
 const PARQUET: &[u8; 4] = b"PAR1";
 
 /// A record that was read, or why not.
-pub(super) type Found = Result<(FileRecord, Option<String>), String>;
+pub(in crate::cli) type Found = Result<(FileRecord, Option<String>), String>;
 
 /// The records of a file, in their order.
-pub(super) enum Records {
+pub(in crate::cli) enum Records {
     Json(Lines),
     Protobuf(Messages),
     Parquet(Rows),
@@ -48,7 +48,7 @@ pub(super) enum Records {
 
 impl Records {
     /// Opens a file.
-    pub(super) fn open(path: &Path) -> Result<Self, FileError> {
+    pub(in crate::cli) fn open(path: &Path) -> Result<Self, FileError> {
         if is_parquet(path) {
             return Rows::open(path).map(Self::Parquet);
         }
@@ -60,7 +60,7 @@ impl Records {
     }
 
     /// The next record with its number, from 1. `reads_members`: with all of a decision as JSON.
-    pub(super) fn next(&mut self, reads_members: bool) -> Result<Option<(u64, Found)>, FileError> {
+    pub(in crate::cli) fn next(&mut self, reads_members: bool) -> Result<Option<(u64, Found)>, FileError> {
         match self {
             Self::Json(lines) => Ok(lines.next()?.map(|line| match line {
                 Line::Whole(number, json) => (number, of_json(json, reads_members)),
@@ -127,7 +127,7 @@ fn as_json(message: &[u8]) -> Option<String> {
 }
 
 /// Messages, each after its length.
-pub(super) struct Messages {
+pub(in crate::cli) struct Messages {
     path: PathBuf,
     reader: Box<dyn BufRead>,
     bytes: Vec<u8>,
@@ -178,7 +178,7 @@ fn length(reader: &mut impl Read) -> io::Result<Option<u64>> {
 }
 
 /// Rows of a Parquet file.
-pub(super) struct Rows {
+pub(in crate::cli) struct Rows {
     path: PathBuf,
     from: RowIter<'static>,
     /// The row as JSON.

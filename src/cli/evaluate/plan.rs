@@ -7,6 +7,7 @@ use crate::{
     config::ConfigLoadError,
     control::{CampaignSetup, micros},
     effect::{CampaignPlan, Dimension, Label, Plan, PolicyPlan, Rotating, TargetPolicy},
+    evaluation::Confidence,
     targeting::{
         campaign::CampaignSpec,
         creative::Catalogue,
@@ -14,20 +15,52 @@ use crate::{
     },
 };
 use anyhow::Context;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+/// The relative effect that experiments are planned for, unless it is asked for another.
+const EFFECT: f64 = 0.1;
 /// The groupings without `--by`.
 const DEFAULT: [&str; 2] = ["campaign", "model_version"];
 
+/// What is asked of an evaluation.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct Asked {
+    pub(in crate::cli) by: Vec<Dimension>,
+    pub(in crate::cli) click_within: Option<Duration>,
+    pub(in crate::cli) conversion_within: Option<Duration>,
+    pub(in crate::cli) complete_until: Option<jiff::Timestamp>,
+    pub(in crate::cli) confidence: Confidence,
+    /// The relative effect that experiments are planned for; 0 is a tenth.
+    pub(in crate::cli) effect: f64,
+    pub(in crate::cli) charts: bool,
+    /// Whether each label is told.
+    pub(in crate::cli) labels: bool,
+}
+
+impl Asked {
+    pub(super) fn of(args: &EvaluateArgs) -> Self {
+        Self {
+            by: args.by.clone(),
+            click_within: args.click_within,
+            conversion_within: args.conversion_within,
+            complete_until: args.complete_until,
+            confidence: args.confidence.into(),
+            effect: args.effect,
+            charts: !args.report.is_empty(),
+            labels: false,
+        }
+    }
+}
+
 /// The campaigns as control takes them, and what to measure.
-pub(super) fn plan(setup: &Setup, args: &EvaluateArgs) -> anyhow::Result<(Vec<CampaignSetup>, Plan)> {
+pub(in crate::cli) fn plan_of(setup: &Setup, asked: Asked) -> anyhow::Result<(Vec<CampaignSetup>, Plan)> {
     let setups = app::campaigns(setup)?;
     let pipeline = &setup.config.pipeline;
     let attribution = setup.config.control().attribution;
-    let by = if args.by.is_empty() {
+    let by = if asked.by.is_empty() {
         DEFAULT.iter().map(|name| Dimension::parse(name)).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?
     } else {
-        args.by.clone()
+        asked.by
     };
     let of = |campaign: &CampaignSetup, spec: &CampaignSpec| CampaignPlan {
         label: Label::of_action(spec.action.as_deref()),
@@ -46,13 +79,14 @@ pub(super) fn plan(setup: &Setup, args: &EvaluateArgs) -> anyhow::Result<(Vec<Ca
         by,
         campaigns: setups.iter().filter_map(declared).collect(),
         variants: pipeline.experiment.shares.iter().map(|(name, share)| (name.clone(), *share)).collect(),
-        click_after: micros(args.click_within.unwrap_or(attribution.engagement)),
-        conversion_after: micros(args.conversion_within.unwrap_or(conversion)),
-        complete_until: args.complete_until.map(jiff::Timestamp::as_microsecond),
-        confidence: args.confidence.into(),
-        effect: args.effect,
+        click_after: micros(asked.click_within.unwrap_or(attribution.engagement)),
+        conversion_after: micros(asked.conversion_within.unwrap_or(conversion)),
+        complete_until: asked.complete_until.map(jiff::Timestamp::as_microsecond),
+        confidence: asked.confidence,
+        effect: if asked.effect > 0.0 { asked.effect } else { EFFECT },
         minimum_audience: pipeline.targeting.minimum_audience,
-        charts: !args.report.is_empty(),
+        charts: asked.charts,
+        labels: asked.labels,
     };
     Ok((setups, plan))
 }

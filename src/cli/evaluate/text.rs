@@ -2,7 +2,7 @@
 //!
 //! A figure that is not known is a dash, and the lines below the table say why.
 
-use super::{Faults, Report};
+use super::feeds::{Faults, Report};
 use crate::{
     effect::{EffectReport, GroupReport, PolicyReport, Span, Totals, TrialReport, age},
     evaluation::{

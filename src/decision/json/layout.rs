@@ -81,6 +81,9 @@ impl Template {
         }
         builder.literal(",\"input\":");
         builder.member(Member::Input);
+        if spec.features_share > 0.0 {
+            builder.member(Member::Logged);
+        }
         if let Some(model) = &constants.model {
             builder.literal(",\"score\":{\"raw\":");
             builder.member(Member::Raw);
@@ -201,6 +204,7 @@ impl Builder {
             pieces: self.pieces,
             segments: targets.segments.iter().map(object).collect(),
             offers: Offers::new(targets.campaigns),
+            features: constants.features.iter().map(|name| format!("{}:", text(name)).into_bytes()).collect(),
             topic: text(&constants.topic).into_bytes(),
             text_integers,
         }

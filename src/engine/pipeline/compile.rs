@@ -1,6 +1,9 @@
 //! Compiles a pipeline from the configuration and attaches its models.
 
-use super::{Encoding, Pipeline, PipelineSpec, Timing, campaigns::Offers, export::Export, open_batch::OpenBatch};
+use super::{
+    Encoding, Pipeline, PipelineSpec, Timing, campaigns::Offers, export::Export, logging::Logging,
+    open_batch::OpenBatch,
+};
 use crate::{
     columns::{Slot, Type},
     config_error::ConfigError,
@@ -101,8 +104,10 @@ impl Pipeline {
             fingerprint: profile.fingerprint().to_owned(),
             heads: spec.scoring.heads.clone(),
             has_consent: spec.consent.enabled,
+            features: profile.features().iter().filter(|it| it.model).map(|it| it.name.clone()).collect(),
             ..Constants::default()
         };
+        let logging = Logging::new(spec.decision.features_share, profile.features());
         let targets = Targets { segments: segments.all(), campaigns: &campaigns };
         let encoder = Encoder::compile(&spec.decision, &constants, targets, &mut errors);
         let expiries = encoder.clone();
@@ -134,7 +139,7 @@ impl Pipeline {
             scores,
             model: None,
             emission,
-            encoding: Encoding { constants, encoders: vec![encoder], expiries, heads: Vec::new() },
+            encoding: Encoding { constants, encoders: vec![encoder], expiries, heads: Vec::new(), logging },
             export: Export::new(label, outcome),
             batch: OpenBatch::new(EventBatch::new(scope.columns())),
             present: None,
@@ -254,6 +259,8 @@ impl Pipeline {
         let left: Vec<LeftSegment> =
             lasting().map(|(number, _)| LeftSegment { number, was, reason: LeaveReason::ExitRule }).collect();
         let choice = self.offers.campaigns.largest();
+        let logged = if self.encoding.logging.is_on() { self.encoding.constants.features.len() } else { 0 };
+        let logged = vec![f32::MIN_POSITIVE; logged];
         let decision = Decision {
             user: &longest,
             key_type: KeyType::Person,
@@ -267,6 +274,7 @@ impl Pipeline {
             score: f32::MIN_POSITIVE,
             heads: &heads,
             explanation: None,
+            logged: &logged,
             segments: &segments,
             left: &left,
             campaigns: &choice.bids,

@@ -166,6 +166,7 @@ impl Pipeline {
                     score: f32::NAN,
                     heads: &[],
                     explanation: None,
+                    logged: &[],
                     segments: &found.now,
                     left: &found.left,
                     // Campaigns are chosen by events.

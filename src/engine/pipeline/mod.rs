@@ -12,6 +12,7 @@ mod dead_letter;
 mod emit;
 mod erasure;
 mod export;
+mod logging;
 mod memberships;
 mod open_batch;
 mod renaming;
@@ -37,6 +38,7 @@ use crate::{
 use campaigns::Offers;
 use dead_letter::dead_letter;
 use export::Export;
+use logging::Logging;
 use open_batch::OpenBatch;
 
 /// A clock that only measures how long the stages take.
@@ -77,6 +79,8 @@ struct Encoding {
     expiries: Encoder,
     /// A buffer for the additional scores of a row.
     heads: Vec<f32>,
+    /// Which decisions carry their features.
+    logging: Logging,
 }
 
 /// The compiled core with its buffers.

@@ -10,6 +10,7 @@ mod shadow;
 mod slots;
 
 pub use failure::ScoringFailure;
+pub(super) use scorer::draw;
 pub use shadow::ShadowSlot;
 pub(super) use slots::{ScoreSlots, fill};
 
@@ -24,7 +25,7 @@ use crate::{
     },
     profile::{Applied, Feature, ProfileEngine},
 };
-use scorer::{FallbackScore, Scorer, draw, inputs};
+use scorer::{FallbackScore, Scorer, inputs};
 
 /// Checks the sections on their own.
 pub(super) fn check(scoring: &ScoringSpec, explain: &ExplainSpec, errors: &mut Vec<ConfigError>) {

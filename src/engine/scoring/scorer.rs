@@ -268,6 +268,6 @@ fn explaining(spec: &ExplainSpec, info: &ModelInfo, errors: &mut Vec<ConfigError
 }
 
 /// A deterministic pseudo-random number for an event.
-pub(super) fn draw(user: u64, position: Position) -> u64 {
+pub(in crate::engine) fn draw(user: u64, position: Position) -> u64 {
     mix(user ^ (position.offset as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(position.index).rotate_left(32))
 }

@@ -1,6 +1,6 @@
 //! The manifest of a version.
 
-use super::super::Calibration;
+use super::super::{Calibration, TrainingTimes};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -29,6 +29,9 @@ pub struct Manifest {
     /// Its metrics from training, for display.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub metrics: serde_json::Value,
+    /// The times of the rows that it was trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained: Option<TrainingTimes>,
     /// Rows and scores that the version must reproduce before it becomes active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub golden: Option<Golden>,

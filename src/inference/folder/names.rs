@@ -1,6 +1,9 @@
 //! Names of versions.
 
-use super::{super::files::NAME_BYTES_MAX, ACTIVE, SERVED};
+use super::{
+    super::{audit::AUDIT, files::NAME_BYTES_MAX},
+    ACTIVE, SERVED,
+};
 use std::cmp::Ordering;
 
 /// Why a version name is invalid. It is the name of a folder, and appears in decisions, logs and metrics.
@@ -9,7 +12,7 @@ pub fn version_fault(version: &str) -> Option<&'static str> {
     if version.is_empty() || version.len() > NAME_BYTES_MAX - ".partial".len() - 16 {
         return Some("expected 1 to 232 bytes");
     }
-    if [ACTIVE, SERVED].contains(&version) {
+    if [ACTIVE, SERVED, AUDIT].contains(&version) {
         return Some("the folder has a file of this name");
     }
     if !version.starts_with(|first: char| first.is_alphanumeric() || first == '_') {

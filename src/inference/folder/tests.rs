@@ -160,6 +160,7 @@ fn a_version_is_not_a_path_and_nothing_outside_of_the_folder_is_written_or_read(
         ".hidden",
         "active",
         "served",
+        "audit.jsonl",
         "-v",
         "a\nb",
         "a\u{1b}[2J",
