@@ -94,8 +94,8 @@ pub(super) struct Rules {
     /// Whether keys of different types with the same text are one user.
     pub(super) joins_types: bool,
     pub(super) pseudonyms: Option<Pseudonyms>,
-    /// By the previous key, while users move from it.
-    pub(super) previous: Option<Pseudonyms>,
+    /// By the previous key, while users move from it. Seldom there, so it takes no room.
+    pub(super) previous: Option<Box<Pseudonyms>>,
     /// Whether the previous key names the users of the record: it is from before the change of the key.
     pub(super) is_before: bool,
 }
@@ -103,7 +103,7 @@ pub(super) struct Rules {
 impl Rules {
     /// What names users, and what would name them by the other key.
     pub(super) fn names(&self) -> (Option<&Pseudonyms>, Option<&Pseudonyms>) {
-        let (now, previous) = (self.pseudonyms.as_ref(), self.previous.as_ref());
+        let (now, previous) = (self.pseudonyms.as_ref(), self.previous.as_deref());
         if self.is_before && previous.is_some() { (previous, now) } else { (now, previous) }
     }
 
@@ -219,7 +219,7 @@ impl Decoder {
     /// Also names users by the pseudonyms of the previous key, from which they move.
     #[must_use]
     pub fn with_previous(mut self, previous: Option<Pseudonyms>) -> Self {
-        self.rules.previous = previous.filter(|_| self.rules.pseudonyms.is_some());
+        self.rules.previous = previous.filter(|_| self.rules.pseudonyms.is_some()).map(Box::new);
         self
     }
 

@@ -60,7 +60,9 @@ impl Pipeline {
                 }
                 let ended: Vec<usize> = profile.held_memberships(words).collect();
                 if let Some(partition) = partitions.get_mut(position.partition) {
-                    ended.iter().for_each(|cell| count_member(&mut partition.members, *cell, false));
+                    for cell in &ended {
+                        count_member(&mut partition.members, *cell, false);
+                    }
                 }
                 if let Some((_, counts)) = &mut to {
                     let number = |cell: &usize| segments.all().iter().position(|it| it.membership() == Some(*cell));

@@ -113,7 +113,7 @@ fn only_changes_are_written_whatever_the_batches_and_the_rest_is_counted() {
     assert_eq!(alone.each(&EVENTS), expected);
     let mut together = Rig::after(SPEC, 0);
     assert_eq!(together.batch(&EVENTS), expected);
-    for rig in [alone, together] {
+    for rig in [&alone, &together] {
         assert_eq!((rig.counts.events, rig.counts.decisions, rig.counts.expired), (13, 10, 2));
         assert_eq!(rig.suppressed(SuppressReason::Unchanged), 3);
         assert_eq!(rig.suppressed(SuppressReason::TooSoon), 0);
