@@ -207,14 +207,9 @@ fn line(entry: &AuditEntry) -> String {
     let at = at.get(..19).unwrap_or(at);
     let sha256 = sha256.as_deref().map_or("", |it| it.get(..12).unwrap_or(it));
     let [from, to] = [from, to].map(|it| it.as_deref().unwrap_or("-"));
-    let mut line = format!("{at:<20} {who:<20} {:<14} {from} -> {to} {sha256}", step.as_str());
-    if !figures.is_null() {
-        line.push_str(&format!(" {figures}"));
-    }
-    if let Some(reason) = reason {
-        line.push_str(&format!(" ({})", reason.escape_debug()));
-    }
-    line
+    let figures = if figures.is_null() { String::new() } else { format!(" {figures}") };
+    let reason = reason.as_ref().map(|reason| format!(" ({})", reason.escape_debug())).unwrap_or_default();
+    format!("{at:<20} {who:<20} {:<14} {from} -> {to} {sha256}{figures}{reason}", step.as_str())
 }
 
 fn add(

@@ -267,10 +267,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("other"), "").unwrap();
         std::os::unix::fs::symlink("other", dir.path().join(AUDIT)).unwrap();
-        let mut is_done = false;
+        let mut done = 0;
         let note = AuditNote::default();
-        let error = record(dir.path(), &note, &change("2"), || Ok(is_done = true)).unwrap_err().to_string();
-        assert!(error.contains("write the audit log") && error.contains("found a link") && !is_done, "{error}");
+        let error = record(dir.path(), &note, &change("2"), || {
+            done += 1;
+            Ok(())
+        })
+        .unwrap_err()
+        .to_string();
+        assert!(error.contains("write the audit log") && error.contains("found a link") && done == 0, "{error}");
         assert_eq!(fs::read(dir.path().join("other")).unwrap(), b"");
     }
 }

@@ -258,6 +258,9 @@ fn record<W: Write>(writer: &mut csv::Writer<W>, row: &Row<'_>) -> csv::Result<(
     writer.write_record(None::<&[u8]>)
 }
 
+/// The columns of [`OF_LOG`]: texts, then numbers.
+type LogColumns = ([Vec<ByteArray>; 3], [Vec<f32>; 2]);
+
 /// The columns of the open row group.
 struct ParquetRows {
     writer: SerializedFileWriter<BufWriter<PartialFile>>,
@@ -268,7 +271,7 @@ struct ParquetRows {
     times: Vec<i64>,
     key_types: Vec<ByteArray>,
     /// The texts and the numbers of rows of the log; `None` in a file of a replay.
-    of_log: Option<([Vec<ByteArray>; 3], [Vec<f32>; 2])>,
+    of_log: Option<LogColumns>,
     features: Vec<Vec<f32>>,
     /// `None` without labels.
     labels: Option<Vec<f32>>,

@@ -77,8 +77,8 @@ fn write(folder: &TempDir, decisions: &[Value]) {
     // Both partitions in the order of their times, as a consumer may read them.
     let mut decisions = decisions.to_vec();
     decisions.sort_by_key(|it| it["occurred_at"].as_str().unwrap().parse::<i64>().unwrap());
-    let text: String = decisions.iter().map(|it| format!("{it}\n")).collect();
-    fs::write(folder.path().join("decisions.jsonl"), text).unwrap();
+    let lines: Vec<String> = decisions.iter().map(ToString::to_string).collect();
+    fs::write(folder.path().join("decisions.jsonl"), lines.join("\n")).unwrap();
 }
 
 /// Compares: exit code, result and message.
@@ -145,7 +145,9 @@ fn logged_features_are_those_of_a_replay_and_planted_differences_are_found() {
     fs::write(folder.path().join("events.jsonl"), events().replace("\"e", "\"x")).unwrap();
     let (code, _, error) = skew(&folder, &[]);
     assert!(code == 65 && error.contains("none of the 600 decisions with features is about an event"), "{error}");
-    decisions.iter_mut().for_each(|it| drop(it.as_object_mut().unwrap().remove("features")));
+    for decision in &mut decisions {
+        decision.as_object_mut().unwrap().remove("features");
+    }
     write(&folder, &decisions);
     let (code, _, error) = skew(&folder, &[]);
     assert!(code == 65 && error.contains("set decision.features_share"), "{error}");
@@ -181,8 +183,8 @@ fn decisions_with_features_become_rows_with_the_labels_of_evaluate() {
         }
     }
     outcomes.sort();
-    let text: String = outcomes.iter().map(|(_, line)| format!("{line}\n")).collect();
-    fs::write(folder.path().join("outcomes.jsonl"), text).unwrap();
+    let lines: Vec<String> = outcomes.into_iter().map(|(_, line)| line).collect();
+    fs::write(folder.path().join("outcomes.jsonl"), lines.join("\n")).unwrap();
     let [config, log, outcomes, rows] =
         ["a.toml", "decisions.jsonl", "outcomes.jsonl", "rows.csv"].map(|name| path(&folder, name));
     let all = ["export", "--config", &config, "--decisions", &log, "--outcomes", &outcomes, "--out", &rows];

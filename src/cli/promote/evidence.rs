@@ -120,7 +120,7 @@ mod tests {
     /// Users alternate between positive and negative rows; the second prediction is nearer to the label by `gain`.
     fn rows(count: u64, users: u64, gain: f64) -> Rows {
         let row = |number: u64| {
-            let label = number % 2 == 0;
+            let label = number.is_multiple_of(2);
             let probability = |near: f64| if label { near } else { 1.0 - near };
             // Some variation, so that there is an error.
             let champion = 0.6 + (number % 5) as f64 * 0.02;

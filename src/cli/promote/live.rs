@@ -103,15 +103,11 @@ pub(super) fn read(
         return Err(ConfigLoadError::Invalid(setup.document.explain(&errors)).into());
     }
     let campaigns = campaigns(setup, promotion)?;
-    let (shadows, logs): (Vec<PathBuf>, Vec<PathBuf>) =
-        args.live.iter().cloned().try_fold((Vec::new(), Vec::new()), |(mut shadows, mut logs), path| {
-            if holds_shadow_scores(&path)? {
-                shadows.push(path)
-            } else {
-                logs.push(path)
-            }
-            Ok::<_, anyhow::Error>((shadows, logs))
-        })?;
+    let (mut shadows, mut logs) = (Vec::new(), Vec::new());
+    for path in &args.live {
+        let to = if holds_shadow_scores(path)? { &mut shadows } else { &mut logs };
+        to.push(path.clone());
+    }
     if shadows.is_empty() || logs.is_empty() {
         let (found, missing) = if shadows.is_empty() {
             ("no shadow scores", "the topic of topics.shadow_scores")

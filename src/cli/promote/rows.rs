@@ -5,7 +5,7 @@ use crate::{
     app::Setup,
     cli::Exit,
     evaluation::PairedRow,
-    inference::{FeatureMatrix, Model},
+    inference::{FeatureMatrix, Model, TrainingTimes},
     training::{Dataset, ReadSpec, Table, read as read_rows},
 };
 use anyhow::Context;
@@ -141,7 +141,7 @@ fn sealed(
     let within = setup.config.pipeline.label.as_ref().map_or(0, |label| label.within.as_micros() as i64);
     let mut since = i64::MIN;
     for version in versions {
-        let Some(until) = version.manifest.trained.as_ref().and_then(|it| it.trained_until()) else {
+        let Some(until) = version.manifest.trained.as_ref().and_then(TrainingTimes::trained_until) else {
             return Err(Exit::Data.because(format!(
                 "promote: the card of version {} does not say until when it was trained; {flag}",
                 version.version

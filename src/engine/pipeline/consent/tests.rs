@@ -250,6 +250,43 @@ fn an_export_has_no_row_without_consent_to_training() {
 }
 
 #[test]
+fn decisions_carry_features_only_with_consent_to_training() {
+    let mut rig = Rig::new("");
+    let text = SPEC.replace("lmt = [\"emit\", \"train\"]", "lmt = [\"train\"]");
+    let spec: PipelineSpec = toml::from_str(&format!("{text}[decision]\nfeatures_share = 1.0\n")).unwrap();
+    rig.pipeline.replace(Pipeline::compile(&spec, ("shop", "clicks")).unwrap());
+    assert_eq!(rig.decide("u", 0, VIEW)["features"], json!({"views": 1.0}));
+    let refused = rig.decide("u", 1, r#""event_type":"view","consent":{"lmt":true}"#);
+    assert_eq!((&refused["status"], refused.get("features")), (&json!("STATUS_TARGETED"), None), "{refused}");
+    assert_eq!(rig.decide("u", 2, VIEW)["features"], json!({"views": 3.0}));
+    // A suppressed decision has nothing about the user.
+    assert_eq!(rig.decide("u", 3, OPTS_OUT).get("features"), None);
+}
+
+#[test]
+fn the_events_whose_features_are_logged_do_not_depend_on_batches() {
+    let chosen = |share: f64, batch: i64| {
+        let mut rig = Rig::new(&format!("[decision]\nfeatures_share = {share:?}\n"));
+        let mut chosen = Vec::new();
+        for number in 0..2_000 {
+            rig.take(&format!("u{}", number % 500), number, VIEW);
+            if (number + 1) % batch == 0 {
+                chosen.extend(rig.run());
+            }
+        }
+        chosen.retain(|it| it.get("features").is_some());
+        chosen.iter().map(|it| it["decision_id"].to_string()).collect::<Vec<_>>()
+    };
+    let quarter = chosen(0.25, 100);
+    // The standard deviation of 2,000 draws at 0.25 is 19.
+    assert!((420..=580).contains(&quarter.len()), "{}", quarter.len());
+    assert_eq!(chosen(0.25, 1_000), quarter);
+    let half = chosen(0.5, 500);
+    assert!(half.len() > 900 && quarter.iter().all(|id| half.contains(id)), "a larger share adds events");
+    assert_eq!((chosen(0.0, 500).len(), chosen(1.0, 500).len()), (0, 2_000));
+}
+
+#[test]
 fn the_same_events_in_other_batches_give_the_same_decisions_and_profiles() {
     let mixed = [VIEW, OPTS_IN, VIEW, OPTS_OUT, VIEW, VIEW, OPTS_IN];
     // The basis of a verdict is kept only if it is another than before, which within a batch is not in the profile yet.
