@@ -167,11 +167,13 @@ mod tests {
     #[test]
     fn an_assignment_is_read_and_one_that_is_cut_off_says_nothing() {
         let mut bytes = vec![0, 1, 0, 0, 0, 2];
-        for (topic, partitions) in [("other", &[9][..]), ("decisions", &[0, 4, 258])] {
+        for (topic, partitions) in [("other", &[9_i32][..]), ("decisions", &[0, 4, 258])] {
             bytes.extend((topic.len() as i16).to_be_bytes());
             bytes.extend(topic.as_bytes());
             bytes.extend((partitions.len() as i32).to_be_bytes());
-            partitions.iter().for_each(|it| bytes.extend((*it as i32).to_be_bytes()));
+            for partition in partitions {
+                bytes.extend(partition.to_be_bytes());
+            }
         }
         let whole = bytes.len();
         bytes.extend([0xff; 4]);

@@ -18,7 +18,7 @@ use tokio_rustls::rustls::{
 
 const OLD: &str = "0123456789abcdef";
 const NEW: &str = "fedcba9876543210";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A process, killed when dropped.
 struct Serve {
