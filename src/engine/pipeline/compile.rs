@@ -1,7 +1,7 @@
 //! Compiles a pipeline from the configuration and attaches its models.
 
 use super::{
-    Encoding, Pipeline, PipelineSpec, Timing, campaigns::Offers, export::Export, logging::Logging,
+    Encoding, Pipeline, PipelineSpec, Timing, campaigns::Offers, carried::Carried, export::Export,
     open_batch::OpenBatch,
 };
 use crate::{
@@ -107,7 +107,7 @@ impl Pipeline {
             features: profile.features().iter().filter(|it| it.model).map(|it| it.name.clone()).collect(),
             ..Constants::default()
         };
-        let logging = Logging::new(spec.decision.features_share, profile.features());
+        let carried = Carried::new(spec.decision.features_share, profile.features());
         let targets = Targets { segments: segments.all(), campaigns: &campaigns };
         let encoder = Encoder::compile(&spec.decision, &constants, targets, &mut errors);
         let expiries = encoder.clone();
@@ -139,7 +139,7 @@ impl Pipeline {
             scores,
             model: None,
             emission,
-            encoding: Encoding { constants, encoders: vec![encoder], expiries, heads: Vec::new(), logging },
+            encoding: Encoding { constants, encoders: vec![encoder], expiries, heads: Vec::new(), carried },
             export: Export::new(label, outcome),
             batch: OpenBatch::new(EventBatch::new(scope.columns())),
             present: None,
@@ -259,7 +259,7 @@ impl Pipeline {
         let left: Vec<LeftSegment> =
             lasting().map(|(number, _)| LeftSegment { number, was, reason: LeaveReason::ExitRule }).collect();
         let choice = self.offers.campaigns.largest();
-        let logged = if self.encoding.logging.is_on() { self.encoding.constants.features.len() } else { 0 };
+        let logged = if self.encoding.carried.is_on() { self.encoding.constants.features.len() } else { 0 };
         let logged = vec![f32::MIN_POSITIVE; logged];
         let decision = Decision {
             user: &longest,

@@ -135,7 +135,7 @@ impl Pipeline {
         let is_suppressed = self.is_suppressed(row);
         let may_train = self.profile.may_train(row);
         let Self { model, scores, found, offers, emission, .. } = self;
-        let Encoding { encoders, expiries, heads, logging, .. } = &mut self.encoding;
+        let Encoding { encoders, expiries, heads, carried, .. } = &mut self.encoding;
         let OpenBatch { events: batch, appended_ms, .. } = &self.batch;
         let (texts, position) = (&batch.columns.texts, batch.positions[row]);
         let reason = model.as_ref().and_then(|scoring| scoring.reason(row));
@@ -161,7 +161,7 @@ impl Pipeline {
             score,
             heads,
             explanation: model.as_ref().and_then(|scoring| scoring.explanation(row)),
-            logged: logging.row(batch, row, may_train),
+            logged: carried.row(batch, row, may_train),
             segments: &found.now,
             left: &found.left,
             campaigns: &offers.choice.bids,

@@ -6,13 +6,13 @@
 //! allocated for an event, except for a user's first.
 
 mod campaigns;
+mod carried;
 mod compile;
 mod consent;
 mod dead_letter;
 mod emit;
 mod erasure;
 mod export;
-mod logging;
 mod memberships;
 mod open_batch;
 mod renaming;
@@ -36,9 +36,9 @@ use crate::{
     targeting::{Found, Segments},
 };
 use campaigns::Offers;
+use carried::Carried;
 use dead_letter::dead_letter;
 use export::Export;
-use logging::Logging;
 use open_batch::OpenBatch;
 
 /// A clock that only measures how long the stages take.
@@ -80,7 +80,7 @@ struct Encoding {
     /// A buffer for the additional scores of a row.
     heads: Vec<f32>,
     /// Which decisions carry their features.
-    logging: Logging,
+    carried: Carried,
 }
 
 /// The compiled core with its buffers.

@@ -7,7 +7,7 @@ use crate::{columns::Slot, engine::scoring::draw, event::EventBatch, profile::Fe
 
 /// The features of a share of the decisions.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Logging {
+pub(super) struct Carried {
     /// The columns of the features.
     inputs: Vec<Slot>,
     /// Events that draw at most this are chosen; `None`: no event is.
@@ -15,7 +15,7 @@ pub(super) struct Logging {
     values: Vec<f32>,
 }
 
-impl Logging {
+impl Carried {
     /// Chooses a share of the events, 0 to 1.
     pub(super) fn new(share: f64, features: &[Feature]) -> Self {
         let below = (share > 0.0).then(|| (share.min(1.0) * u64::MAX as f64) as u64);
