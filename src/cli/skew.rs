@@ -193,7 +193,7 @@ impl Comparison {
         }
         // What is not declared any more.
         for (name, logged) in decision.features.iter().flatten().filter(|(name, _)| !known.contains(name.as_str())) {
-            self.features.entry(name.clone()).or_default().add(*logged, f32::NAN, row.event_id);
+            self.features.entry(name.clone()).or_default().add(logged.unwrap_or(f32::NAN), f32::NAN, row.event_id);
         }
     }
 

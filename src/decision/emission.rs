@@ -15,8 +15,8 @@
 //!   first half.
 //!
 //! Until `every` has passed since the last decision that was written, none is written, and none about events before it. What
-//! changes in that time is not lost: it is compared again at the user's next event. The decision about an **expired** membership is always
-//! written.
+//! changes in that time is not lost: it is compared again at the user's next event. The decision about an **expired**
+//! membership is always written, and a suppression that readers do not know of does not wait.
 //!
 //! Guarantees: readers never miss a change for good. If it cannot be known what they were told, the next decision is
 //! written, so at most one is needless. That is so after a replay: it decides segments again, but with the model and
@@ -161,7 +161,10 @@ impl Emission {
     pub fn weigh(&mut self, decision: &Decision<'_>, said: &mut Said<'_>) -> Result<(), Silence> {
         let content = self.content(decision);
         if said.is_known() {
-            if decision.occurred_at.0.saturating_sub(said.at().0) < self.every {
+            let since = decision.occurred_at.0.saturating_sub(said.at().0);
+            // That readers must stop using what they know does not wait.
+            let waits = decision.status != Status::Suppressed || content == said.content();
+            if self.every > 0 && since < self.every && waits {
                 return Err(Silence::TooSoon);
             }
             let is_known = content == said.content() && !self.has_other_bids(said);

@@ -5,7 +5,7 @@ use super::{
     charts::Labelled,
     fold::user_hash,
     plan::Label,
-    rows::{LabelledImpression, Offered, Shown},
+    rows::{LabelledImpression, Named, Offered, Shown},
     trial::Deed,
 };
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     evaluation::business,
     targeting::money::Currency,
 };
+use std::rc::Rc;
 
 impl Evaluation {
     /// Counts the labels of an impression that are known at this time; at the end, also those that are not.
@@ -181,6 +182,7 @@ fn without_choice(offered: &Offered) -> Offered {
         charted: offered.charted,
         predicted: offered.predicted,
         choice: None,
-        named: offered.named.clone(),
+        // The probability is that of the creative that was not shown.
+        named: offered.named.as_ref().map(|named| Rc::new(Named { propensity: 0.0, ..(**named).clone() })),
     }
 }

@@ -21,6 +21,8 @@ pub struct PromotionSpec {
     pub rows_min: u64,
     /// The fewest users that are evidence, at least 10.
     pub users_min: u64,
+    /// The fewest rows of the rarer label that are evidence: with a few, the version that predicts less wins too often.
+    pub rarer_min: u64,
     /// Whether live labels are required beside sealed rows.
     pub live: LiveNeed,
     /// The campaigns whose outcomes are the live labels. By default those whose `probability` is `score`.
@@ -34,6 +36,7 @@ impl Default for PromotionSpec {
             margin: 0.0,
             rows_min: 1_000,
             users_min: 100,
+            rarer_min: 100,
             live: LiveNeed::IfShadowed,
             campaigns: Vec::new(),
         }
@@ -63,6 +66,10 @@ impl PromotionSpec {
         }
         if self.rows_min == 0 {
             errors.push(ConfigError::new("promotion.rows_min", "0 rows are no evidence").hint("for instance 1000"));
+        }
+        if self.rarer_min == 0 {
+            let message = "rows of one label are no evidence";
+            errors.push(ConfigError::new("promotion.rarer_min", message).hint("for instance 100"));
         }
         if self.users_min < USERS_LEAST {
             let message = format!("{} is below {USERS_LEAST}, with which no interval can be trusted", self.users_min);

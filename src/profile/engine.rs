@@ -439,7 +439,7 @@ impl ProfileEngine {
             words[memberships.clone()].copy_from_slice(kept_memberships);
         }
         if let (Some(judged), Some(consent)) = (&judged, consent) {
-            consent.compare_basis(batch.user_hashes[row], &words[basis.clone()]);
+            consent.compare_basis(hash, &words[basis.clone()]);
             if !remember_consent(judged, words, fresh, basis.start..memberships.end, time) {
                 return Applied::Withheld;
             }

@@ -79,15 +79,19 @@ impl Store {
         open.give_back(&place);
         let has_record = account.covered > i64::MIN;
         let digest = if has_record { record_digest(former_hash, account.covered) } else { 0 };
+        // Only then must the profile be in the same commit. Without a record, a replay gives the same again.
+        let is_buried = has_record || buries;
         if canary::is_in(Canary::MoveForgetsTombstone) {
             // Nothing else may tell that it is still there.
-        } else if has_record || buries {
+        } else if is_buried {
             *recorded -= usize::from(has_record);
             *must_bury = true;
             swept.push(Swept { key: former.into(), digest });
         }
-        if holds_new {
+        if is_buried {
             moved.push((hash, key.into()));
+        }
+        if holds_new {
             return Renamed::Dropped(words);
         }
         let slot = open.take(hash, key, Account { first_dirty: account.first_dirty, ..Account::NEW });
@@ -98,7 +102,6 @@ impl Store {
             let offset = account.first_dirty;
             dirty.insert(dirty.partition_point(|dirty| dirty.offset <= offset), Dirty { offset, hash });
         }
-        moved.push((hash, key.into()));
         Renamed::Moved
     }
 

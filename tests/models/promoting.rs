@@ -21,6 +21,7 @@ path = "models"
 [promotion]
 rows_min = 200
 users_min = 50
+rarer_min = 20
 
 [label]
 where = 'event_type == "purchase"'

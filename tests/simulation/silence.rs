@@ -52,7 +52,8 @@ impl Told {
     /// Whether it makes this decision dispensable. Where the worker may have forgotten earlier times, either will do.
     fn covers(&self, new: &Content) -> bool {
         let Self { content: old, latest } = self;
-        let is_soon = old.at - EVERY < new.at && new.at < latest + EVERY;
+        // A late event is from before what they were told.
+        let is_soon = new.at < latest + EVERY;
         let is_near = |(id, bid): (&String, &i64)| {
             old.bids.get(id).is_some_and(|old| (bid - old).abs() as f64 <= BID_SHARE * *old as f64)
         };

@@ -274,6 +274,23 @@ fn value(field: &Field, to: &mut Vec<u8>) -> io::Result<()> {
             to.push(b']');
             Ok(())
         }
+        Field::MapInternal(map) => {
+            to.push(b'{');
+            let entries = map.entries().iter().filter_map(|(key, field)| match key {
+                Field::Str(name) => Some((name, field)),
+                _ => None,
+            });
+            for (at, (name, field)) in entries.enumerate() {
+                if at > 0 {
+                    to.push(b',');
+                }
+                serde_json::to_writer(&mut *to, name)?;
+                to.push(b':');
+                value(field, to)?;
+            }
+            to.push(b'}');
+            Ok(())
+        }
         // Numbers that are none, and types that no member has.
         _ => to.write_all(b"null"),
     }

@@ -163,7 +163,9 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
         positives: 0,
         failed: None,
     };
-    let asked = Asked { complete_until: args.complete_until, labels: true, ..Asked::default() };
+    // What happened from `until` on is not known, so it is in no label either.
+    let complete_until = [args.complete_until, args.until].into_iter().flatten().min();
+    let asked = Asked { complete_until, labels: true, ..Asked::default() };
     let (setups, plan) = plan_of(&setup, asked)?;
     let spec = setup.config.control();
     let evaluation = Evaluation::new(&setup.config.app.name, &spec, setups, plan, None)?;

@@ -26,13 +26,14 @@ pub(in crate::cli) struct LoggedDecision {
     #[serde(deserialize_with = "or_default")]
     input: LoggedInput,
     consent: Option<LoggedConsent>,
-    /// `None` in a decision that carries none.
-    pub(in crate::cli) features: Option<BTreeMap<String, f32>>,
+    /// `None` in a decision that carries none. A value that is missing is absent or null.
+    pub(in crate::cli) features: Option<BTreeMap<String, Option<f32>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct LoggedInput {
+    #[serde(deserialize_with = "or_default")]
     partition: i32,
     #[serde(deserialize_with = "whole")]
     offset: i64,
@@ -41,9 +42,11 @@ struct LoggedInput {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct LoggedConsent {
+    #[serde(deserialize_with = "or_default")]
     permitted: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
     framework: String,
-    #[serde(alias = "legalBasis")]
+    #[serde(alias = "legalBasis", deserialize_with = "or_default")]
     legal_basis: String,
 }
 
@@ -83,7 +86,7 @@ impl LoggedDecision {
     /// The values of these features, in this order; NaN if missing.
     pub(in crate::cli) fn row(&self, names: &[String]) -> Vec<f32> {
         let features = self.features.as_ref();
-        names.iter().map(|name| features.and_then(|it| it.get(name)).copied().unwrap_or(f32::NAN)).collect()
+        names.iter().map(|name| features.and_then(|it| *it.get(name)?).unwrap_or(f32::NAN)).collect()
     }
 }
 
@@ -117,6 +120,10 @@ mod tests {
         assert!(row[0].is_nan() && row[1] == 2.5, "{row:?}");
         let camel = DECISION.replace("decision_id", "decisionId").replace("occurred_at", "occurredAt");
         assert_eq!(LoggedDecision::read(&camel).unwrap().occurred_at, 17);
+        // Columns of a table have a null where a member is missing.
+        let table = DECISION.replace("{\"n\":2.5,", "{\"m\":null,\"n\":2.5,");
+        let row = LoggedDecision::read(&table).unwrap().row(&["m".to_owned(), "n".to_owned()]);
+        assert!(row[0].is_nan() && row[1] == 2.5, "{row:?}");
         for without in [DECISION.replace("{\"n\":2.5,\"other\":1}", "{}"), "{\"decision_id\":\"a\"}".to_owned()] {
             assert!(LoggedDecision::read(&without).is_none(), "{without}");
         }

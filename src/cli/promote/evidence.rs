@@ -73,6 +73,13 @@ impl Evidence {
                 "all {count} rows have the label {which}, so nothing can be compared; take rows of a longer time"
             )));
         }
+        let rarer = positives.min(count - positives);
+        if rarer < spec.rarer_min {
+            return Err(refused(format!(
+                "{rarer} rows of the rarer label are fewer than promotion.rarer_min = {}; wait for more, or lower it",
+                spec.rarer_min
+            )));
+        }
         let paired = paired(rows.iter().copied(), spec.confidence).filter(|it| it.users >= spec.users_min);
         let Some(paired) = paired else {
             let users = rows.iter().map(|(user, _)| user).collect::<std::collections::HashSet<_>>().len();
@@ -82,7 +89,8 @@ impl Evidence {
             )));
         };
         let [champion, challenger] = [0, 1].map(|which| quality(&rows, which));
-        let is_better = paired.interval.low > spec.margin;
+        // Without any spread between users there is nothing to judge by.
+        let is_better = paired.error > 0.0 && paired.interval.low > spec.margin;
         Ok(Self { source, positives, champion: champion?, challenger: challenger?, paired, is_better, left_out })
     }
 }
@@ -114,7 +122,7 @@ mod tests {
     use super::*;
 
     fn spec() -> PromotionSpec {
-        PromotionSpec { rows_min: 40, users_min: 10, ..PromotionSpec::default() }
+        PromotionSpec { rows_min: 40, users_min: 10, rarer_min: 20, ..PromotionSpec::default() }
     }
 
     /// Users alternate between positive and negative rows; the second prediction is nearer to the label by `gain`.
@@ -154,5 +162,8 @@ mod tests {
         let mut one_class = rows(400, 40, 0.1);
         one_class.rows.iter_mut().for_each(|(_, row)| row.label = false);
         assert!(words(one_class).contains("all 400 rows have the label 0"));
+        let mut rare = rows(400, 40, 0.1);
+        rare.rows.iter_mut().skip(38).for_each(|(_, row)| row.label = false);
+        assert!(words(rare).contains("19 rows of the rarer label are fewer than promotion.rarer_min = 20"));
     }
 }

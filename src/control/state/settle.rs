@@ -31,8 +31,13 @@ impl State {
             Lookup::Outside(key) => self.unjoined(Disposition::Late, Some(key), outcome),
             Lookup::Unknown if self.names_no_campaign(outcome) => rejected(Rejection::new(
                 RejectReason::UnknownCampaign,
-                "the decision is known, but campaign_id and creative_id do not tell which of its campaigns this is about; \
-                 send the campaign_id of the campaign that was bid for",
+                if outcome.campaign_id.is_some() {
+                    "the decision is known, but no offer of this campaign_id: it had none, or control has refused or forgotten \
+                     it; send the campaign_id of the campaign that was bid for"
+                } else {
+                    "the decision is known, but not which of its campaigns this is about; send the campaign_id of the campaign \
+                     that was bid for"
+                },
             )),
             Lookup::Unknown if !is_final => return None,
             Lookup::Unknown => self.unjoined(Disposition::Orphan, None, outcome),

@@ -144,6 +144,15 @@ fn what_was_said_is_repeated_before_it_runs_out_unless_the_end_is_the_same() {
 }
 
 #[test]
+fn without_an_interval_a_change_is_written_at_an_event_older_than_the_last() {
+    let mut reader = Reader::on_change();
+    let (a, b) = ([in_momentary(0)], [in_momentary(1)]);
+    assert_eq!(reader.at(START, &a, &[]), Ok(()));
+    assert_eq!(reader.at(START - SECOND, &b, &[]), Ok(()));
+    assert_eq!(reader.at(START - SECOND, &b, &[]), Err(Silence::Unchanged));
+}
+
+#[test]
 fn within_the_interval_nothing_is_written_and_the_change_comes_later() {
     let every = Duration::from_mins(1);
     let (a, b) = ([in_momentary(0)], [in_momentary(1)]);

@@ -114,7 +114,7 @@ impl ProfileEngine {
     }
 
     /// What is kept of the choice of a user who is erased: all of it that counts.
-    fn kept_choice(&self, names: &Names<'_>, time: i64, store: &Store) -> Option<Vec<u64>> {
+    pub(super) fn kept_choice(&self, names: &Names<'_>, time: i64, store: &Store) -> Option<Vec<u64>> {
         self.consent.as_ref()?;
         let oldest = store.clock().time().unwrap_or(time).saturating_sub(self.ttl);
         let choice = self.choice_of(names, oldest, store);

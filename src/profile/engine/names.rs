@@ -92,7 +92,13 @@ impl ProfileEngine {
         }
         let is_stale = !store.erasures().is_empty() && self.is_from_before_erasure(names, store) && {
             store.touch(names.profile, offset);
-            self.empty(names.profile, offset, store)
+            // What the user refused outlives the profile.
+            let (at, kept) = (self.erased_at(names, store), self.kept_choice(names, time, store));
+            let is_emptied = self.empty(names.profile, offset, store);
+            if let (true, Some(at), Some(kept)) = (is_emptied, at, kept) {
+                store.erasures_mut().note(names.profile.0, names.profile.1, at, Some(&kept));
+            }
+            is_emptied
         };
         self.meetings.push(Meeting { was_alive, is_stale });
     }

@@ -289,6 +289,27 @@ fn an_erasure_under_either_name_holds_for_both() {
     );
 }
 
+#[test]
+fn an_opt_out_outlives_an_erasure_under_the_other_name() {
+    let mut rig = Rig::new(FIRST);
+    rig.event("ann", 0, "view", "");
+    rig.event("ann", 1, "consent", OPTS_OUT);
+    rig.run();
+    rig.write();
+    let mut rig = rig.restarted(MOVING);
+    rig.event("ann", 3, "view", "");
+    rig.run();
+    // The request knows one name only, and nothing of the choice under the other.
+    rig.record(&name(FIRST, "ann"), 5, Some(ERASE_VERSION_EXACT), None);
+    rig.run();
+    for minute in [6, 7] {
+        rig.counts = Counts::default();
+        rig.event("ann", minute, "purchase", "");
+        rig.run();
+        assert!(rig.counts.refused.iter().any(|((_, reason), _)| *reason == "opted_out"), "{minute}");
+    }
+}
+
 /// The decision about an event after the user opted out by the first key and moved: in the profile, or in the note of an erasure.
 fn status_after_move(is_erased: bool) -> Value {
     let mut rig = Rig::new(FIRST);
