@@ -1,7 +1,10 @@
 //! What the configuration says of serve.
 
 use super::Config;
-use crate::{config_error::ConfigError, serve::ServeSpec};
+use crate::{
+    config_error::ConfigError,
+    serve::{ServePartitions, ServeSpec},
+};
 
 impl Config {
     /// The settings of serve. What consent permits is in `[consent]`, for events and for bid requests alike.
@@ -33,6 +36,15 @@ impl Config {
             ConfigError::new("decision.format", message).hint("set \"json\" or \"protobuf\"")
         });
         let mut errors: Vec<ConfigError> = unread.into_iter().collect();
+        let identity = &self.pipeline.identity;
+        let is_rotated = identity.previous_key.is_some() || identity.previous_key_file.is_some();
+        if is_rotated && self.serve.as_ref().is_some_and(|serve| serve.partitions == ServePartitions::Assigned) {
+            // The partition of a user follows from the pseudonym, so the former one is mostly of another process.
+            let message = "\"assigned\" finds no user by a former pseudonym";
+            let hint =
+                "set serve.partitions = \"all\" while identity.previous_key or identity.previous_key_file is set";
+            errors.push(ConfigError::new("serve.partitions", message).hint(hint));
+        }
         // Its own section is checked with the others of [serve].
         if self.has_consent && !self.has_older_consent() {
             drop(self.pipeline.consent.compile(&mut errors));
@@ -96,6 +108,27 @@ mod tests {
             let message = shared(&format!("advertise = \"{address}\"")).unwrap_err();
             assert!(message.contains("is no address that bidders can be sent to"), "{address}: {message}");
         }
+    }
+
+    #[test]
+    fn processes_share_no_partitions_while_the_key_of_pseudonyms_changes() {
+        let (key, previous) = ("a key of 32 bytes, or of more than that", "another key of 32 bytes, or of more");
+        let with = |partitions: &str, previous: &str| {
+            config(&format!(
+                "[serve]\npartitions = \"{partitions}\"\nadvertise = \"http://a\"\n\
+                 [identity]\npseudonymise = true\nkey = \"{key}\"\n{previous}"
+            ))
+        };
+        let previous = format!("previous_key = \"{previous}\"\n");
+        let message = with("assigned", &previous).unwrap_err();
+        for part in [
+            "aimpoint.toml:2:14: serve.partitions: \"assigned\" finds no user by a former pseudonym",
+            "set serve.partitions = \"all\" while identity.previous_key",
+        ] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        assert!(with("assigned", "").is_ok());
+        assert!(with("all", &previous).is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The bytes of a decision in Protobuf: its times, and what its key says as well.
 //!
-//! The store keeps a decision without `user_key` and `key_type`, because the user's key says both. Everything else,
-//! known or not, keeps its bytes and its order.
+//! The store keeps a decision without `user_key` and `key_type`, because the user's key says both, and without `features`: what a model
+//! was given is logged for training, and bidders do not get it. Everything else, known or not, keeps its bytes and its order.
 
 use crate::{
     event::{KeyType, split_key},
@@ -18,6 +18,7 @@ const USER_KEY: u32 = 3;
 const DECIDED_AT: u32 = 6;
 const EXPIRES_AT: u32 = 7;
 const KEY_TYPE: u32 = 17;
+const FEATURES: u32 = 23;
 
 /// The hash of a user's key.
 pub(super) fn hash_of(key: &[u8]) -> u32 {
@@ -75,9 +76,9 @@ fn fields(message: &[u8]) -> impl Iterator<Item = Field<'_>> {
     })
 }
 
-/// Appends a message without what the user's key says.
+/// Appends a message without what the user's key says, and without the features that its model was given.
 pub(super) fn write_without_user(message: &[u8], to: &mut Vec<u8>) {
-    for field in fields(message).filter(|field| ![USER_KEY, KEY_TYPE].contains(&field.number)) {
+    for field in fields(message).filter(|field| ![USER_KEY, KEY_TYPE, FEATURES].contains(&field.number)) {
         to.extend_from_slice(field.bytes);
     }
 }
@@ -157,6 +158,16 @@ mod tests {
         write_user("device:7", &mut stored);
         assert_eq!(v1::Decision::decode(&stored[..]).unwrap(), whole);
         assert_eq!(stored.len(), bytes.len());
+    }
+
+    #[test]
+    fn what_a_model_was_given_is_not_kept() {
+        let whole = decision();
+        let features = [("sessions_7d".to_owned(), 3.0), ("spend_30d".to_owned(), 1.5)].into();
+        let mut stored = Vec::new();
+        write_without_user(&v1::Decision { features, ..whole.clone() }.encode_to_vec(), &mut stored);
+        write_user("device:7", &mut stored);
+        assert_eq!(v1::Decision::decode(&stored[..]).unwrap(), whole);
     }
 
     #[test]

@@ -103,9 +103,11 @@ impl Shard {
         self.tidy();
     }
 
-    /// The last decision of a user: the message without what the key says, and its times.
-    pub(super) fn get(&self, hash: u32, key: &[u8]) -> Option<(&[u8], Times)> {
+    /// The last decision of a user: the message without what the key says, and its times. `own`: the only partition that counts, if
+    /// there is one.
+    pub(super) fn get(&self, hash: u32, key: &[u8], own: Option<i32>) -> Option<(&[u8], Times)> {
         let found = self.all(hash, key).map(|parts| (parts.message, Times::of(parts.message), parts.partition));
+        let found = found.filter(|(.., partition)| own.is_none_or(|own| own == *partition));
         let last = found.max_by_key(|(_, times, partition)| (times.decided_at, *partition));
         last.map(|(message, times, _)| (message, times))
     }

@@ -28,9 +28,9 @@ impl Share {
         self.read.clone_from(read);
     }
 
-    /// The partition of a user, if it is not one of these.
-    pub(super) fn elsewhere(&self, key: &str) -> Option<i32> {
+    /// The partition of a user, and whether it is one of these.
+    pub(super) fn place(&self, key: &str) -> (i32, bool) {
         let partition = (self.partition_of)(key.as_bytes(), self.count);
-        (!self.read.contains(&partition)).then_some(partition)
+        (partition, self.read.contains(&partition))
     }
 }

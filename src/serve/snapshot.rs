@@ -14,8 +14,8 @@ use std::{
     io::{self, Read, Write},
 };
 
-/// The first bytes, including the version.
-const MAGIC: &[u8; 8] = b"AIMSERV1";
+/// The first bytes, including the version. Before version 2, decisions had the features that their models were given.
+const MAGIC: &[u8; 8] = b"AIMSERV2";
 
 /// The kinds of entries.
 const DECISION: u8 = 1;

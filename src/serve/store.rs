@@ -5,6 +5,8 @@
 //!   because partitions were added to the topic, the one that was made last counts. So what is kept does not depend on the
 //!   order in which partitions are read.
 //! - A user who is erased in one partition has no older decision from another.
+//! - If processes share the partitions, only decisions in the user's own partition count: another process may have read the
+//!   erasure that ends one in a partition that was the user's before partitions were added.
 //! - Readers wait for a writer only while it changes one of [`SHARDS`] parts of the users: for microseconds.
 //! - In memory, decisions take at most 1.3 times their bytes in Protobuf, if they have 200 bytes or more and there are
 //!   100,000 users or more.
@@ -108,14 +110,15 @@ impl Store {
 
     /// What is known of a user at a moment, in microseconds since 1970. A decision is handed to `take`.
     pub fn look_up<T>(&self, key: &str, now: i64, take: impl FnOnce(StoredDecision<'_>) -> T) -> Lookup<T> {
-        if let Some(share) = &self.share
-            && let Some(partition) = share.read().unwrap_or_else(PoisonError::into_inner).elsewhere(key)
-        {
-            return Lookup::Elsewhere(partition);
-        }
+        // It stays as it is until the answer is there.
+        let share = self.share.as_ref().map(|it| it.read().unwrap_or_else(PoisonError::into_inner));
+        let own = match share.as_ref().map(|it| it.place(key)) {
+            Some((partition, false)) => return Lookup::Elsewhere(partition),
+            place => place.map(|(partition, _)| partition),
+        };
         let hash = hash_of(key.as_bytes());
         let shard = self.shard(hash).read().unwrap_or_else(PoisonError::into_inner);
-        match shard.get(hash, key.as_bytes()) {
+        match shard.get(hash, key.as_bytes(), own) {
             None => Lookup::Unknown,
             Some((_, Times { expires_at, .. })) if expires_at <= now => Lookup::Expired,
             Some((message, _)) => Lookup::Found(take(StoredDecision { key, message })),

@@ -91,9 +91,13 @@ impl Tail {
     ///
     /// # Errors
     /// If the client rejects a setting, no broker answers, or the topic does not exist.
-    pub fn open(settings: &TailSettings, start: impl FnMut(i32, Watermarks) -> i64) -> Result<Self, SourceError> {
+    pub fn open(settings: &TailSettings, mut start: impl FnMut(i32, Watermarks) -> i64) -> Result<Self, SourceError> {
         let (mut it, all) = Self::found(settings)?;
-        it.read_only(&all, start)?;
+        let begun = Instant::now();
+        let ends: Result<BTreeMap<i32, Watermarks>, SourceError> =
+            all.iter().map(|partition| Ok((*partition, it.watermarks(*partition, begun, OPEN_DEADLINE)?))).collect();
+        it.next = ends?.into_iter().map(|(partition, ends)| (partition, start(partition, ends))).collect();
+        it.assign()?;
         Ok(it)
     }
 
@@ -121,24 +125,22 @@ impl Tail {
         Ok((it, all))
     }
 
-    /// Reads these partitions and no others. Those that were read already go on; `start` is told the ends of each other one, and
-    /// returns where to begin.
+    /// Reads these partitions and no others. Those that were read already go on; `start` returns where to begin with each other one.
+    /// If that is before the first record, reading begins with the first record. No broker is asked, so a partition without a leader
+    /// holds up none of the others.
     ///
     /// # Errors
-    /// If no broker answers, or the client refuses.
-    pub fn read_only(
+    /// If the client refuses.
+    pub fn follow_only(
         &mut self,
         partitions: &BTreeSet<i32>,
-        mut start: impl FnMut(i32, Watermarks) -> i64,
+        mut start: impl FnMut(i32) -> i64,
     ) -> Result<(), SourceError> {
-        let begun = Instant::now();
-        let added = partitions.iter().filter(|it| !self.next.contains_key(it));
-        let added: Result<Vec<_>, SourceError> =
-            added.map(|it| Ok((*it, self.watermarks(*it, begun, OPEN_DEADLINE)?))).collect();
-        let added = added?;
         self.next.retain(|partition, _| partitions.contains(partition));
         self.ended.retain(|partition| partitions.contains(partition));
-        self.next.extend(added.into_iter().map(|(partition, ends)| (partition, start(partition, ends))));
+        for partition in partitions {
+            self.next.entry(*partition).or_insert_with(|| start(*partition));
+        }
         self.assign()
     }
 

@@ -93,16 +93,17 @@ impl Follower {
                 Some(opened) => tail = opened,
                 None => return Ok(()),
             }
-            // Nothing of an earlier topic may be answered.
-            if let Some(share) = &mut share {
-                share.clear(&self.store);
-            }
-            self.store.clear();
+            // Before anything is forgotten: a snapshot that is being written must not count.
             let mut read = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
             read.generation += 1;
             read.is_complete = false;
             read.positions.clear();
             drop(read);
+            // Nothing of an earlier topic may be answered.
+            if let Some(share) = &mut share {
+                share.clear(&self.store);
+            }
+            self.store.clear();
             // A look that is under way knows the old positions.
             self.looks.try_iter().for_each(drop);
             progress = Progress { fresh_at: progress.fresh_at, ..Progress::new() };
@@ -242,15 +243,21 @@ impl Follower {
             }
             progress.aim.get_or_insert(look);
         }
-        if let Some(share) = share {
+        let share = share.map(|share| {
             if let Some(look) = &progress.aim {
                 share.look(look, tail, &self.store);
             }
-            if !share.is_known(tail) {
-                return Ok(());
-            }
+            &*share
+        });
+        if share.is_some_and(|share| !share.is_known(tail)) {
+            return Ok(());
         }
-        let is_reached = |look: &Look| look.ends.iter().all(|(partition, end)| tail.is_read(*partition, *end));
+        // A partition that is gained later keeps nobody from being ready.
+        let later = share.filter(|_| progress.has_caught_up);
+        let counts = |partition: i32| later.is_none_or(|share| share.has_read(partition));
+        let is_reached = |look: &Look| {
+            look.ends.iter().all(|(partition, end)| !counts(*partition) || tail.is_read(*partition, *end))
+        };
         let Some(look) = progress.aim.take_if(|look| is_reached(look)) else { return Ok(()) };
         progress.fresh_at = look.asked_at;
         if !progress.has_caught_up {

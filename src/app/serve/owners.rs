@@ -10,7 +10,7 @@ use crate::{
     source::{Probe, address_of},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -28,18 +28,28 @@ pub(super) struct Owners {
     /// The address of this process.
     own: String,
     by_partition: RwLock<BTreeMap<i32, Arc<str>>>,
+    /// Those that this process has, which it knows before the group is described again.
+    held: RwLock<BTreeSet<i32>>,
 }
 
 impl Owners {
     /// Knows none yet.
     pub(super) fn new(own: &str) -> Self {
-        Self { own: own.to_owned(), by_partition: RwLock::default() }
+        Self { own: own.to_owned(), by_partition: RwLock::default(), held: RwLock::default() }
     }
 
     /// The address of the other process that has a partition.
     pub(super) fn of(&self, partition: i32) -> Option<Arc<str>> {
+        if self.held.read().unwrap_or_else(PoisonError::into_inner).contains(&partition) {
+            return None;
+        }
         let known = self.by_partition.read().unwrap_or_else(PoisonError::into_inner);
         known.get(&partition).filter(|address| ***address != *self.own).cloned()
+    }
+
+    /// Takes in which partitions this process has. It names no other owner of them, so two processes never send a bidder to each other.
+    pub(super) fn holds(&self, held: &BTreeSet<i32>) {
+        self.held.write().unwrap_or_else(PoisonError::into_inner).clone_from(held);
     }
 
     /// Takes in what the group says of its members: their client ids and partitions. One without a proper address is left out.
@@ -91,6 +101,11 @@ mod tests {
         let known: Vec<Option<String>> = (0..5).map(|it| owners.of(it).map(|it| (*it).to_owned())).collect();
         let b = Some("http://b:1".to_owned());
         assert_eq!(known, [None, b.clone(), b, None, None]);
+        // It has gained a partition, and the group was not described since.
+        owners.holds(&[0, 1].into());
+        assert_eq!((owners.of(1), owners.of(2).as_deref()), (None, Some("http://b:1")));
+        owners.holds(&[0].into());
+        assert_eq!(owners.of(1).as_deref(), Some("http://b:1"));
         owners.set([("shop-serve-a@http://a:1".to_owned(), vec![0, 1, 2])]);
         assert_eq!(owners.of(1), None);
     }

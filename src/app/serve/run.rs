@@ -273,7 +273,8 @@ impl Threads {
             look::run(&ends, &positions, &sender, &stop);
             Ok(())
         })?;
-        threads.spawn("follower".to_owned(), move || follower.run(tail, member.map(|it| Share::new(it, known))))?;
+        let share = member.zip(shared.owners.clone()).map(|(member, owners)| Share::new(member, known, owners));
+        threads.spawn("follower".to_owned(), move || follower.run(tail, share))?;
         if let (Some(probe), Some(owners)) = (probe, shared.owners.clone()) {
             let stop = Arc::clone(&threads.stop);
             threads.spawn("owners".to_owned(), move || {

@@ -8,6 +8,7 @@
 use super::{
     ServeError,
     look::{Look, Positions},
+    owners::Owners,
 };
 use crate::{
     logging,
@@ -16,21 +17,28 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::PoisonError,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
 /// A process that joins has nothing until the others have given something up. If it still has nothing after this long, there are
 /// more processes than partitions.
 const SPARE_AFTER: Duration = Duration::from_secs(10);
+/// A partition counts as read once everything has been read that was there at most this long ago: where records keep coming, nobody
+/// ever has them all.
+const RECENT: Duration = Duration::from_secs(2);
 
 /// What this process has.
 pub(super) struct Share {
     member: Membership,
+    /// Who is told what this process has.
+    owners: Arc<Owners>,
     /// How many partitions the topic has, as far as it is known.
     count: i32,
     /// Those that have been read to their ends.
     read: BTreeSet<i32>,
+    /// Up to where the others are to be read, and when that was looked up.
+    aims: BTreeMap<i32, (Instant, i64)>,
     /// When the group has first told what this process has.
     told_at: Option<Instant>,
     /// Where a snapshot ends, until the first partitions are there.
@@ -39,8 +47,8 @@ pub(super) struct Share {
 
 impl Share {
     /// Has nothing yet. `known`: the positions of a snapshot that is in the store.
-    pub(super) fn new(member: Membership, known: BTreeMap<i32, Position>) -> Self {
-        Self { member, count: 0, read: BTreeSet::new(), told_at: None, known }
+    pub(super) fn new(member: Membership, known: BTreeMap<i32, Position>, owners: Arc<Owners>) -> Self {
+        Self { member, owners, count: 0, read: BTreeSet::new(), aims: BTreeMap::new(), told_at: None, known }
     }
 
     /// Takes in what the group says. Returns whether it has told anything yet.
@@ -60,46 +68,57 @@ impl Share {
             }
         };
         let before: BTreeSet<i32> = tail.reads().collect();
-        self.told_at.get_or_insert_with(Instant::now);
+        let told_at = *self.told_at.get_or_insert_with(Instant::now);
         if before == held {
+            if held.is_empty() && told_at.elapsed() > SPARE_AFTER {
+                // Nobody reads on from there, so erasures would be missed.
+                forget(std::mem::take(&mut self.known).into_keys(), store, positions);
+            }
             return Ok(true);
         }
         let lost: Vec<i32> = before.difference(&held).copied().collect();
         let gained: Vec<i32> = held.difference(&before).copied().collect();
         tracing::info!(partitions = held.len(), ?gained, ?lost, "the partitions of this process");
+        self.owners.holds(&held);
         self.read.retain(|partition| held.contains(partition));
+        self.aims.retain(|partition, _| held.contains(partition));
         self.publish(store);
         // What a snapshot has of the partitions of others is of no use.
         let known = std::mem::take(&mut self.known);
         let of_others = known.keys().copied().filter(|partition| !held.contains(partition));
-        for partition in lost.into_iter().chain(of_others) {
-            let mut read = positions.lock().unwrap_or_else(PoisonError::into_inner);
-            read.generation += 1;
-            read.positions.remove(&partition);
-            drop(read);
-            store.forget_partition(partition);
-        }
-        tail.read_only(&held, |partition, ends| known.get(&partition).map_or(ends.low, |position| position.next))?;
+        forget(lost.into_iter().chain(of_others), store, positions);
+        tail.follow_only(&held, |partition| known.get(&partition).map_or(0, |position| position.next))?;
         Ok(true)
     }
 
     /// Finds out which partitions have been read to the ends of a look.
     pub(super) fn look(&mut self, look: &Look, tail: &Tail, store: &Store) {
         let count = look.ends.len() as i32;
-        let unread = tail.reads().filter(|partition| !self.read.contains(partition));
-        let end = |partition: i32| look.ends.iter().find(|(it, _)| *it == partition).map(|(_, end)| *end);
-        let new: Vec<i32> = unread.filter(|it| end(*it).is_some_and(|end| tail.is_read(*it, end))).collect();
+        let mut new = Vec::new();
+        for partition in tail.reads().filter(|partition| !self.read.contains(partition)) {
+            let Some((_, end)) = look.ends.iter().find(|(it, _)| *it == partition) else { continue };
+            let (asked_at, aim) = self.aims.entry(partition).or_insert((look.asked_at, *end));
+            let is_reached = tail.is_read(partition, *aim);
+            if tail.is_read(partition, *end) || (is_reached && asked_at.elapsed() < RECENT) {
+                new.push(partition);
+            } else if is_reached {
+                (*asked_at, *aim) = (look.asked_at, *end);
+            }
+        }
         if new.is_empty() && count == self.count {
             return;
         }
         self.count = count;
+        self.aims.retain(|partition, _| !new.contains(partition));
         self.read.extend(new);
         self.publish(store);
     }
 
     /// Begins anew with a topic that was made anew.
     pub(super) fn clear(&mut self, store: &Store) {
+        self.known.clear();
         self.read.clear();
+        self.aims.clear();
         self.publish(store);
     }
 
@@ -120,5 +139,16 @@ impl Share {
 
     fn publish(&self, store: &Store) {
         store.set_share(self.count, &self.read);
+    }
+}
+
+/// Forgets what was read of some partitions, or came from a snapshot.
+fn forget(partitions: impl Iterator<Item = i32>, store: &Store, positions: &Positions) {
+    for partition in partitions {
+        let mut read = positions.lock().unwrap_or_else(PoisonError::into_inner);
+        read.generation += 1;
+        read.positions.remove(&partition);
+        drop(read);
+        store.forget_partition(partition);
     }
 }

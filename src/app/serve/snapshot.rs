@@ -2,8 +2,8 @@
 //!
 //! Guarantees: it is used only if it leads to the same users as reading the topic from its start. It is ignored, and removed, if it is
 //! damaged, of another cluster, topic or application, of a topic that was made anew, if records behind its positions have been
-//! deleted, or if it is so old that compaction may have removed the null of an erased user behind them. Nobody but the user of this
-//! process can read it. Limits: a topic that was made anew within [`CLOCK_SKEW`] of the snapshot's newest record, and has more records
+//! deleted, or if it is so old that compaction may have removed the null of an erased user behind them. If the brokers do not say so in
+//! time, it is ignored, and stays until the next one replaces it. Nobody but the user of this process can read it. Limits: a topic that was made anew within [`CLOCK_SKEW`] of the snapshot's newest record, and has more records
 //! since than the old one had, cannot be told from the old one.
 
 use super::{
@@ -93,10 +93,14 @@ pub(super) fn load(settings: &Settings, ends: &Ends, store: &Store) -> BTreeMap<
     }
 }
 
-/// It may have users who are erased, so it does not stay.
+/// It may have users who are erased, so it does not stay, unless the brokers have only not said what it is to be compared with: then
+/// the next one replaces it once everything has been read, and a start before that may still use it.
 fn ignore(path: &Path, why: &Ignored) {
     metrics::serve_snapshot("ignored");
     tracing::warn!(path = %path.display(), error = %why, "the snapshot is not used: reading the decisions from their start");
+    if matches!(why, Ignored::Unknown(_)) {
+        return;
+    }
     if let Err(error) = std::fs::remove_file(path) {
         tracing::warn!(path = %path.display(), %error, "remove the snapshot");
     }
@@ -279,6 +283,17 @@ mod tests {
         assert_eq!(message, "it is 1m old, and the topic keeps nulls for 1m only (delete.retention.ms)");
         let unknown = TopicState { partitions: 1, settings: Vec::new() };
         assert!(check_age(&unknown, 0, 0).is_err());
+    }
+
+    #[test]
+    fn a_snapshot_stays_if_the_brokers_only_do_not_say_what_it_is_compared_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("decisions.snapshot");
+        std::fs::write(&path, "x").unwrap();
+        ignore(&path, &Ignored::Unknown("the id of the cluster"));
+        assert!(path.exists());
+        ignore(&path, &Ignored::Anew);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -118,9 +118,13 @@ impl Server {
     }
 
     fn keep(&self, key: &str, decision: &v1::Decision) {
+        self.keep_in(0, key, decision);
+    }
+
+    fn keep_in(&self, partition: i32, key: &str, decision: &v1::Decision) {
         let (mut reader, payload) = (RecordReader::new("shop"), decision.encode_to_vec());
         let (key, change) = reader.read(Some(key.as_bytes()), Some(&payload)).unwrap();
-        self.shared.store.apply(0, key, change, decision.decided_at);
+        self.shared.store.apply(partition, key, change, decision.decided_at);
     }
 
     fn connect(&self) -> TcpStream {

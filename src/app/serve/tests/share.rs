@@ -4,6 +4,7 @@ use super::{HOUR, LIMITS, Server, decision};
 use crate::{
     app::serve::owners::Owners,
     serve::{Lookup, Store},
+    sink::partition_of,
 };
 use serde_json::json;
 
@@ -22,7 +23,7 @@ fn server() -> Server {
     let server = Server::of(Store::of_some(by_letter), LIMITS, None, true, None, Some(owners));
     server.shared.store.set_share(4, &[0].into());
     for user in ["ann", "bob", "cid"] {
-        server.keep(user, &decision(user, HOUR));
+        server.keep_in(by_letter(user.as_bytes(), 4), user, &decision(user, HOUR));
     }
     server
 }
@@ -86,11 +87,31 @@ fn a_bid_request_about_a_user_of_another_process_stays_as_it_is_and_says_whose_i
 fn a_partition_that_was_given_up_is_forgotten_with_its_erasures() {
     let server = server();
     let store = &server.shared.store;
-    assert_eq!(store.sizes().users, 3, "all were kept as partition 0");
-    store.forget_partition(1);
     assert_eq!(store.sizes().users, 3);
+    store.forget_partition(1);
+    assert_eq!(store.sizes().users, 2);
     store.forget_partition(0);
-    assert_eq!(store.sizes().users, 0);
+    assert_eq!(store.sizes().users, 1);
+    assert!(matches!(store.look_up("ann", 0, |_| ()), Lookup::Unknown));
     server.keep("ann", &decision("ann", HOUR));
     assert!(matches!(store.look_up("ann", 0, |_| ()), Lookup::Found(())), "it is gained again");
+}
+
+#[test]
+fn only_the_partition_that_a_user_is_in_counts() {
+    let server = Server::of(Store::of_some(partition_of), LIMITS, None, true, None, Some(Owners::new("http://own:1")));
+    // Whose partition is another one since the topic has four in place of two.
+    let moved: Vec<String> = (0..100).map(|it| format!("u{it}")).collect();
+    let moved = moved.iter().find(|it| partition_of(it.as_bytes(), 2) != partition_of(it.as_bytes(), 4)).unwrap();
+    let [before, own] = [2, 4].map(|count| partition_of(moved.as_bytes(), count));
+    let store = &server.shared.store;
+    store.set_share(4, &[before, own].into());
+    server.keep_in(before, moved, &decision(moved, HOUR));
+    assert!(matches!(store.look_up(moved, 0, |_| ()), Lookup::Unknown), "an erasure may have ended it elsewhere");
+    server.keep_in(own, moved, &decision(moved, HOUR));
+    assert!(matches!(store.look_up(moved, 0, |_| ()), Lookup::Found(())));
+    store.forget_partition(own);
+    assert!(matches!(store.look_up(moved, 0, |_| ()), Lookup::Unknown));
+    store.set_share(4, &[before].into());
+    assert!(matches!(store.look_up(moved, 0, |_| ()), Lookup::Elsewhere(it) if it == own));
 }
