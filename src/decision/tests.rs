@@ -21,7 +21,7 @@ use crate::{
 use proptest::prelude::*;
 use prost::Message;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 const NAMES: [&str; 3] = ["keen", "\"quoted\" \\ and\n", "ünï ☃ \u{1f600}"];
 
@@ -435,7 +435,7 @@ proptest! {
         prop_assert_eq!(message.explanation.is_some(), it.explanation.is_some());
         prop_assert_eq!(message.consent.is_some(), it.consent.is_some());
         let logged = ["n \"1\"", "m"].iter().zip(it.logged).filter(|(_, value)| value.is_finite());
-        let logged: std::collections::BTreeMap<String, f32> = logged.map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let logged: BTreeMap<String, f32> = logged.map(|(name, value)| ((*name).to_owned(), *value)).collect();
         prop_assert_eq!(&message.features, &logged);
         prop_assert_eq!((message.model.is_some(), message.experiment.is_some()), (model, model));
 
@@ -448,7 +448,7 @@ proptest! {
                 other => panic!("{other:?}"),
             })
         };
-        let kept = v1::Decision { user_key: String::new(), key_type: 0, ..message };
+        let kept = v1::Decision { user_key: String::new(), key_type: 0, features: BTreeMap::default(), ..message };
         let is_keyless = user.is_empty() && key_type == KeyType::Person;
         prop_assert_eq!(read(&payload).ok(), (!is_keyless).then_some(kept));
         prop_assert_eq!(read(&text), read(&payload));
