@@ -66,7 +66,8 @@ impl Store {
     }
 
     /// Gives a user's profile the new name, or drops it if there is one with that name, which is then written with the next
-    /// commit. The event at which this happens has made both dirty. With `buries`, the next commit has a tombstone for the former name even if there is no known record of it.
+    /// commit. The event at which this happens has made both dirty. With `buries`, the next commit has a tombstone for the former
+    /// name even if there is no known record of it.
     pub fn rename(&mut self, (former_hash, former): User<'_>, (hash, key): User<'_>, buries: bool) -> Renamed {
         self.make_room();
         let holds_new = self.holds((hash, key));

@@ -47,7 +47,8 @@ impl Owners {
         known.get(&partition).filter(|address| ***address != *self.own).cloned()
     }
 
-    /// Takes in which partitions this process has. It names no other owner of them, so two processes never send a bidder to each other.
+    /// Takes in which partitions this process has. It names no other owner of them, so two processes never send a bidder to each
+    /// other.
     pub(super) fn holds(&self, held: &BTreeSet<i32>) {
         self.held.write().unwrap_or_else(PoisonError::into_inner).clone_from(held);
     }

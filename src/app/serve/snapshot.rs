@@ -229,7 +229,8 @@ fn put(settings: &Settings, cluster: &str, path: &Path, store: &Store, positions
             tracing::error!(
                 path = %path.display(),
                 %error,
-                "write the snapshot of serve.snapshot: the next start reads the decisions from their start, and the last one                  stays until it can be replaced"
+                "write the snapshot of serve.snapshot: the next start reads the decisions from their start, and the last one \
+                 stays until it can be replaced"
             );
         }
     }

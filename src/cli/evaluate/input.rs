@@ -20,7 +20,7 @@ use crate::{
 use parquet::{
     basic::{LogicalType, TimeUnit},
     file::reader::{FileReader, SerializedFileReader},
-    record::{Field, Row, reader::RowIter},
+    record::{Field, reader::RowIter},
 };
 use prost::Message;
 use serde_json::Value;
@@ -209,7 +209,7 @@ impl Rows {
         let Some(row) = decode(&self.path, || from.next().transpose())? else { return Ok(None) };
         self.number += 1;
         self.json.clear();
-        object(&row, &mut self.json).map_err(|error| FileError::new(&self.path, error))?;
+        object(row.get_column_iter(), &mut self.json).map_err(|error| FileError::new(&self.path, error))?;
         Ok(Some(self.number))
     }
 }
@@ -226,9 +226,9 @@ fn decode<T>(path: &Path, call: impl FnOnce() -> parquet::errors::Result<T>) -> 
     }
 }
 
-fn object(row: &Row, to: &mut Vec<u8>) -> io::Result<()> {
+fn object<'a>(members: impl Iterator<Item = (&'a String, &'a Field)>, to: &mut Vec<u8>) -> io::Result<()> {
     to.push(b'{');
-    for (at, (name, field)) in row.get_column_iter().enumerate() {
+    for (at, (name, field)) in members.enumerate() {
         if at > 0 {
             to.push(b',');
         }
@@ -262,7 +262,7 @@ fn value(field: &Field, to: &mut Vec<u8>) -> io::Result<()> {
             Ok(text) => Ok(serde_json::to_writer(to, text)?),
             Err(_) => to.write_all(b"null"),
         },
-        Field::Group(row) => object(row, to),
+        Field::Group(row) => object(row.get_column_iter(), to),
         Field::ListInternal(list) => {
             to.push(b'[');
             for (at, field) in list.elements().iter().enumerate() {
@@ -275,21 +275,11 @@ fn value(field: &Field, to: &mut Vec<u8>) -> io::Result<()> {
             Ok(())
         }
         Field::MapInternal(map) => {
-            to.push(b'{');
-            let entries = map.entries().iter().filter_map(|(key, field)| match key {
+            let members = map.entries().iter().filter_map(|(key, field)| match key {
                 Field::Str(name) => Some((name, field)),
                 _ => None,
             });
-            for (at, (name, field)) in entries.enumerate() {
-                if at > 0 {
-                    to.push(b',');
-                }
-                serde_json::to_writer(&mut *to, name)?;
-                to.push(b':');
-                value(field, to)?;
-            }
-            to.push(b'}');
-            Ok(())
+            object(members, to)
         }
         // Numbers that are none, and types that no member has.
         _ => to.write_all(b"null"),

@@ -31,8 +31,19 @@ impl Pipeline {
         if let Some(words) = self.words_of(row, partitions) {
             self.profile.keep_verdict(row, words, |cell| ended.push(cell));
         }
+        self.count_out(row, &ended, partitions, counts);
+    }
+
+    /// Counts the user of a row out of the memberships that ended without a decision. `counts` is absent in a replay.
+    pub(super) fn count_out(
+        &self,
+        row: usize,
+        ended: &[usize],
+        partitions: &mut Partitions,
+        counts: Option<&mut Counts>,
+    ) {
         if let Some(partition) = partitions.get_mut(self.batch.events.positions[row].partition) {
-            for cell in &ended {
+            for cell in ended {
                 count_member(&mut partition.members, *cell, false);
             }
         }

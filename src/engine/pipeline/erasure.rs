@@ -3,7 +3,7 @@
 
 use super::Pipeline;
 use crate::{
-    engine::{Partitions, partitions::count_member},
+    engine::Partitions,
     sink::{Outbox, Target},
     state::Stores,
     status::Counts,
@@ -12,7 +12,7 @@ use crate::{
 impl Pipeline {
     /// Ends what is left of an erased user, once the earlier rows are decided. `counts` is absent in a replay, and nothing has
     /// to be written then.
-    pub(super) fn finish_erasure(&mut self, row: usize, partitions: &mut Partitions, counts: Option<&mut Counts>) {
+    pub(super) fn finish_erasure(&mut self, row: usize, partitions: &mut Partitions, mut counts: Option<&mut Counts>) {
         let (mut ended, mut is_over) = (Vec::new(), true);
         if let Some(words) = self.words_of(row, partitions) {
             is_over = self.profile.finish_erasure(words, |cell| ended.push(cell));
@@ -23,16 +23,10 @@ impl Pipeline {
         if is_over {
             partitions.store(number).remove(hash, key, counts.is_some());
         }
-        if let Some(partition) = partitions.get_mut(number) {
-            for cell in &ended {
-                count_member(&mut partition.members, *cell, false);
-            }
+        if let Some(counts) = &mut counts {
+            counts.erasures_dropped += partitions.store(number).erasures_mut().take_dropped();
         }
-        if let Some(counts) = counts {
-            counts.erasures_dropped += partitions.store(batch.positions[row].partition).erasures_mut().take_dropped();
-            let number = |cell: &usize| self.segments.all().iter().position(|it| it.membership() == Some(*cell));
-            counts.detail.changes(ended.iter().filter_map(number).map(|number| (number, false)));
-        }
+        self.count_out(row, &ended, partitions, counts);
     }
 
     /// Appends the null that takes back all decisions about an erased user.

@@ -7,7 +7,7 @@
 
 use super::Pipeline;
 use crate::{
-    engine::{Partition, Partitions, partitions::count_member},
+    engine::{Partition, Partitions},
     event::Pseudonyms,
     profile::{Applied, Said},
     sink::{Outbox, Target},
@@ -30,7 +30,7 @@ impl Pipeline {
         partitions: &mut Partitions,
         mut to: Option<(&mut Outbox, &mut Counts)>,
     ) {
-        let Self { profile, segments, batch, .. } = &*self;
+        let Self { profile, batch, .. } = &*self;
         let events = &batch.events;
         let (position, applied, meeting) = (events.positions[row], profile.applied()[row], profile.meeting(row));
         let (Some(former), new) = (events.other(row), events.user(row)) else { return };
@@ -59,15 +59,7 @@ impl Pipeline {
                     profile.take_choice(kept, words);
                 }
                 let ended: Vec<usize> = profile.held_memberships(words).collect();
-                if let Some(partition) = partitions.get_mut(position.partition) {
-                    for cell in &ended {
-                        count_member(&mut partition.members, *cell, false);
-                    }
-                }
-                if let Some((_, counts)) = &mut to {
-                    let number = |cell: &usize| segments.all().iter().position(|it| it.membership() == Some(*cell));
-                    counts.detail.changes(ended.iter().filter_map(number).map(|number| (number, false)));
-                }
+                self.count_out(row, &ended, partitions, to.as_mut().map(|(_, counts)| &mut **counts));
             }
         }
         let is_erasure = applied == Applied::Erasure;
