@@ -56,6 +56,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::origin_of;
 
     fn config(text: &str) -> Result<Config, String> {
         let read = Config::of_text("aimpoint.toml", text.to_owned(), None, &[], &[]);
@@ -94,6 +95,11 @@ mod tests {
                 Some(address)
             );
         }
+        // What Kubernetes makes of $(POD_IP) in a cluster with IPv6.
+        assert!(shared("advertise = \"http://fd00::5:9470\"").is_ok());
+        assert_eq!(origin_of("http://fd00::5:9470"), "http://[fd00::5]:9470");
+        assert_eq!(origin_of("https://[fd00::5]:9470"), "https://[fd00::5]:9470");
+        assert_eq!(origin_of("http://10.0.0.5:9470"), "http://10.0.0.5:9470");
         for address in [
             "",
             "10.0.0.5:9470",
@@ -104,6 +110,7 @@ mod tests {
             "http://a?b",
             "http://u@a",
             "http://a b",
+            "http://fd00::zz:9470",
         ] {
             let message = shared(&format!("advertise = \"{address}\"")).unwrap_err();
             assert!(message.contains("is no address that bidders can be sent to"), "{address}: {message}");

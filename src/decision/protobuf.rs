@@ -42,7 +42,7 @@ pub(super) struct Template {
 #[derive(Clone, Debug)]
 struct Campaign {
     id: String,
-    /// The encoded id and currency.
+    /// The encoded id, currency and deals.
     constant: Vec<u8>,
     /// By arm: its encoded name.
     arms: Vec<Vec<u8>>,
@@ -101,7 +101,12 @@ impl Template {
         let campaign = |of: &crate::targeting::campaign::Campaign| {
             let offer = || v1::CampaignOffer::default();
             let arm = |arm: &String| v1::CampaignOffer { arm: arm.clone(), ..offer() }.encode_to_vec();
-            let constant = v1::CampaignOffer { id: of.id.clone(), currency: of.currency.to_string(), ..offer() };
+            let constant = v1::CampaignOffer {
+                id: of.id.clone(),
+                currency: of.currency.to_string(),
+                deals: of.deals.clone(),
+                ..offer()
+            };
             let audience = |id: &String| v1::ShownCreative { audience: id.clone(), ..shown() }.encode_to_vec();
             Campaign {
                 id: of.id.clone(),

@@ -62,6 +62,7 @@ pub(super) fn campaigns() -> Campaigns {
         id = "plain"
         currency = "EUR"
         value = 2
+        deals = ["deal \"1\"", "d2"]
 
         [[creative]]
         id = "banner\"1"
@@ -220,6 +221,9 @@ fn proto_json(it: &v1::Decision) -> Value {
         });
         if !it.arm.is_empty() {
             value["arm"] = it.arm.as_str().into();
+        }
+        if !it.deals.is_empty() {
+            value["deals"] = it.deals.iter().map(String::as_str).collect();
         }
         if it.shaded_micros != 0 {
             value["shaded_micros"] = it.shaded_micros.to_string().into();

@@ -418,9 +418,9 @@ pub(crate) static SERVE_BID_REQUESTS: Family = Family::counter(
 pub(crate) static SERVE_MUTATIONS: Family = Family::counter(
     "aimpoint_serve_mutations_total",
     &["intent"],
-    "changes proposed by gRPC, by intent: ACTIVATE_SEGMENTS, BID_SHADE",
+    "changes proposed by gRPC, by intent: ACTIVATE_SEGMENTS, ACTIVATE_DEALS, BID_SHADE",
 )
-.of(&["ACTIVATE_SEGMENTS", "BID_SHADE"]);
+.of(&["ACTIVATE_SEGMENTS", "ACTIVATE_DEALS", "BID_SHADE"]);
 pub(crate) static SERVE_REFUSED: Family = Family::counter(
     "aimpoint_serve_refused_total",
     &["reason"],

@@ -44,6 +44,6 @@ pub use share::PartitionOf;
 pub use snapshot::{Position, SnapshotFault, SnapshotHead, SnapshotReader, write_snapshot};
 pub use spec::{
     AgentType, IdentityField, IdentitySpec, ServeGrpcSpec, ServePartitions, ServeProviderSpec, ServeSpec, ServeTlsSpec,
-    TOKEN_FAULT, is_origin, is_token,
+    TOKEN_FAULT, is_origin, is_token, origin_of,
 };
 pub use store::{EXPIRED_KEPT, Lookup, SHARDS, Sizes, Store, StoredDecision};

@@ -3,6 +3,7 @@
 //! | Intent | Path | Proposed |
 //! |---|---|---|
 //! | `ACTIVATE_SEGMENTS` | `/user/data/segment` | the segments that the user is in, by id |
+//! | `ACTIVATE_DEALS` | `/imp/{id}` | the deals of the decision's campaigns that the impression does not have yet |
 //! | `BID_SHADE` | `/seatbid/{seat}/bid/{id}` | the decision's price for a bid of ours that costs more |
 //!
 //! Guarantees:
@@ -11,8 +12,8 @@
 //!   currency, and never to nothing.
 //! - A request whose consent signals do not permit it gets no proposal, and no user is looked for.
 //!
-//! Limits: no more proposals than the request has bids, and one. Left out on purpose: `ACTIVATE_DEALS`, because campaigns
-//! have no deals; the taxonomy of segments, for which the framework has no place.
+//! Limits: no more proposals than the request has impressions and bids, and one. Left out on purpose: the taxonomy of
+//! segments, for which the framework has no place.
 
 use super::{
     enrich::{Enrichment, first_known},
@@ -34,6 +35,7 @@ use crate::{
             },
             openrtb::{
                 BidResponse,
+                bid_request::Imp,
                 bid_response::{Bid, SeatBid},
             },
         },
@@ -76,8 +78,9 @@ impl Mutator {
         let accepts = |intent: Intent| {
             request.applicable_intents.is_empty() || request.applicable_intents().any(|it| it == intent)
         };
-        let (segments, shades) = (accepts(Intent::ActivateSegments), accepts(Intent::BidShade));
-        if !segments && !shades {
+        let [segments, deals, shades] =
+            [Intent::ActivateSegments, Intent::ActivateDeals, Intent::BidShade].map(accepts);
+        if !segments && !deals && !shades {
             return (empty(), Enrichment::NotAsked);
         }
         let bid_request = request.bid_request.as_ref();
@@ -93,7 +96,10 @@ impl Mutator {
         };
         let mut mutations = Vec::new();
         if segments {
-            mutations.extend(activate(&targeting.segments));
+            mutations.extend(activate_segments(&targeting.segments));
+        }
+        if let Some(bid_request) = bid_request.filter(|_| deals) {
+            mutations.extend(bid_request.imp.iter().filter_map(|imp| activate_deals(imp, &targeting.campaigns)));
         }
         if let Some(bids) = request.bid_response.as_ref().filter(|_| shades) {
             self.shade(bids, &targeting.campaigns, &mut mutations);
@@ -142,7 +148,7 @@ pub(crate) fn empty_response(id: &str) -> RtbResponse {
 }
 
 /// The segments by id; none if the user is in none. The same id in two taxonomies is there once.
-fn activate(segments: &[v1::Segment]) -> Option<Mutation> {
+fn activate_segments(segments: &[v1::Segment]) -> Option<Mutation> {
     let mut id: Vec<String> = Vec::with_capacity(segments.len());
     for segment in segments {
         if !id.contains(&segment.id) {
@@ -153,6 +159,23 @@ fn activate(segments: &[v1::Segment]) -> Option<Mutation> {
         intent: Intent::ActivateSegments.into(),
         op: Operation::Add.into(),
         path: "/user/data/segment".to_owned(),
+        value: Some(Value::Ids(IDsPayload { id })),
+    })
+}
+
+/// The deals of these campaigns that an impression does not have yet, the best campaign's first; none if it has them all.
+fn activate_deals(imp: &Imp, campaigns: &[v1::CampaignOffer]) -> Option<Mutation> {
+    let offered = imp.pmp.iter().flat_map(|pmp| &pmp.deals);
+    let mut id: Vec<String> = Vec::new();
+    for deal in campaigns.iter().flat_map(|campaign| &campaign.deals) {
+        if !offered.clone().any(|it| it.id == *deal) && !id.contains(deal) {
+            id.push(deal.clone());
+        }
+    }
+    (!id.is_empty() && is_in_path(&imp.id)).then(|| Mutation {
+        intent: Intent::ActivateDeals.into(),
+        op: Operation::Add.into(),
+        path: format!("/imp/{}", imp.id),
         value: Some(Value::Ids(IDsPayload { id })),
     })
 }

@@ -9,7 +9,11 @@ use crate::{
 use bytesize::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 /// `[serve]`: how bidders are answered.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -241,6 +245,18 @@ pub fn is_origin(text: &str) -> bool {
     text.len() <= ORIGIN_BYTES_MAX && authority.bytes().all(is_plain) && has_host
 }
 
+/// The address as bidders are sent to it. An IPv6 address gets the brackets that it needs before a port, because Kubernetes tells
+/// a pod its address without them.
+pub fn origin_of(text: &str) -> String {
+    let bracketed = || {
+        let (scheme, authority) = text.split_once("://")?;
+        let (host, port) = authority.rsplit_once(':')?;
+        let host: Ipv6Addr = host.parse().ok()?;
+        Some(format!("{scheme}://[{host}]:{port}"))
+    };
+    bracketed().unwrap_or_else(|| text.to_owned())
+}
+
 impl ServeSpec {
     /// Adds all errors of the section. `has_consent`: the configuration has a section `[consent]`.
     pub fn check(&self, has_consent: bool, errors: &mut Vec<ConfigError>) {
@@ -320,7 +336,7 @@ impl ServeSpec {
     fn check_share(&self, errors: &mut Vec<ConfigError>) {
         const HINT: &str = "for instance \"http://10.0.0.5:9470\": scheme, host and port, without a path";
         match &self.advertise {
-            Some(address) if !is_origin(address) => {
+            Some(address) if !is_origin(&origin_of(address)) => {
                 errors.push(
                     ConfigError::new(
                         "serve.advertise",

@@ -124,6 +124,28 @@ fn the_files_of_tls_are_mounted_from_a_secret() {
     assert!(!variables.keys().any(|name| name.contains("TLS")) && !volumes.to_string().contains("tls"));
 }
 
+/// Bidders and hosts of agents reach the port of gRPC, and the program knows the variable.
+#[test]
+fn hosts_of_agents_reach_the_port_of_grpc() {
+    let rendered = |set: &str| {
+        output(&mut helm_template(&["--set", &format!("serve.enabled=true,networkPolicy.enabled=true{set}")]))
+    };
+    assert!(!rendered("").contains("grpc"), "it is off by default");
+    for (set, protocol) in [("", "kubernetes.io/h2c"), (",serve.tlsSecret=t", "https")] {
+        let rendered = rendered(&format!(",serve.grpc.enabled=true,serve.grpc.port=9999{set}"));
+        let deployment = named(&rendered, "Deployment", "aimpoint-serve");
+        assert_eq!(environment(&deployment)["AIMPOINT__SERVE__GRPC__ADDRESS"].as_deref(), Some("0.0.0.0:9999"));
+        let ports = deployment["spec"]["template"]["spec"]["containers"][0]["ports"].clone();
+        assert!(ports.as_array().unwrap().contains(&json!({"name": "grpc", "containerPort": 9999})), "{ports}");
+        let ports = named(&rendered, "Service", "aimpoint-serve")["spec"]["ports"].clone();
+        let expected = json!({"name": "grpc", "port": 9999, "targetPort": "grpc", "appProtocol": protocol});
+        assert_eq!(ports[1], expected);
+        let policy = named(&rendered, "NetworkPolicy", "aimpoint-serve");
+        let open = policy["spec"]["ingress"][1]["ports"].clone();
+        assert!(open.as_array().unwrap().contains(&json!({"port": 9999, "protocol": "TCP"})), "{open}");
+    }
+}
+
 /// The program knows the variables that the chart sets for shared partitions and snapshots.
 #[test]
 fn pods_that_share_the_partitions_say_where_they_are() {

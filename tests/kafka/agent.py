@@ -22,7 +22,9 @@ MESSAGES = {
     OPENRTB: {
         "BidRequest": "id 1 string, imp 2 *.Imp, device 5 .Device, user 6 .User, at 7 int32, tmax 8 int32, cur 11 *string, "
         "regs 14 .Regs, test 15 bool",
-        "BidRequest.Imp": "id 1 string, tagid 7 string, bidfloor 8 double, secure 12 bool",
+        "BidRequest.Imp": "id 1 string, tagid 7 string, bidfloor 8 double, pmp 11 .Pmp, secure 12 bool",
+        "BidRequest.Pmp": "private_auction 1 bool, deals 2 *.Pmp.Deal",
+        "BidRequest.Pmp.Deal": "id 1 string, bidfloor 2 double, at 6 int32",
         "BidRequest.Device": "dnt 1 bool, ua 2 string, geo 4 .Geo, ip 3 string, language 11 string, devicetype 18 int32, "
         "ifa 20 string, lmt 23 bool",
         "BidRequest.Geo": "lat 1 double, lon 2 double, country 3 string, region 4 string, city 7 string",

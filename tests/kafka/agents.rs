@@ -61,6 +61,7 @@ fn decide(program: &Program, user: &str) {
         bid_micros: 3_000_000,
         shaded_micros: 2_100_000,
         currency: "USD".to_owned(),
+        deals: vec!["deal-1".to_owned(), "deal-2".to_owned()],
         ..v1::CampaignOffer::default()
     };
     let it = v1::Decision {
@@ -94,7 +95,8 @@ fn a_host_in_another_language_gets_changes_that_it_understands() {
 
     let about = |user: &str| {
         json!({
-            "id": "auction-1", "imp": [{ "id": "1", "bidfloor": 0.5, "secure": true }], "tmax": 120, "cur": ["USD", "EUR"],
+            "id": "auction-1", "imp": [{ "id": "1", "bidfloor": 0.5, "secure": true,
+                "pmp": { "private_auction": true, "deals": [{ "id": "deal-1", "bidfloor": 2.5, "at": 1 }] } }], "tmax": 120, "cur": ["USD", "EUR"],
             "user": { "buyeruid": user, "yob": 1990, "data": [{ "id": "x", "segment": [{ "id": "1" }] }] },
             "device": { "ua": "☃", "geo": { "lat": 35.6, "country": "JPN" }, "devicetype": 4 },
         })
@@ -122,12 +124,15 @@ fn a_host_in_another_language_gets_changes_that_it_understands() {
     let activate = json!({
         "intent": "ACTIVATE_SEGMENTS", "op": "OPERATION_ADD", "path": "/user/data/segment", "ids": { "id": ["603", "604"] },
     });
+    let deals = json!({
+        "intent": "ACTIVATE_DEALS", "op": "OPERATION_ADD", "path": "/imp/1", "ids": { "id": ["deal-2"] },
+    });
     let shade = json!({
         "intent": "BID_SHADE", "op": "OPERATION_REPLACE", "path": "/seatbid/s1/bid/b1", "adjust_bid": { "price": 2.1 },
     });
     let (scored, plain) = (json!({ "api_version": "1.0", "model_version": "7" }), json!({ "api_version": "1.0" }));
     for (index, (outcome, mutations)) in [
-        ("enriched", json!([activate, shade])),
+        ("enriched", json!([activate, deals, shade])),
         ("enriched", json!([activate])),
         ("not_asked", Value::Null),
         ("refused", Value::Null),

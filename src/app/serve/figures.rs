@@ -22,7 +22,7 @@ const BID_REQUESTS: [&str; 10] = [
     "late",
     "elsewhere",
 ];
-const MUTATIONS: [&str; 2] = ["ACTIVATE_SEGMENTS", "BID_SHADE"];
+const MUTATIONS: [&str; 3] = ["ACTIVATE_SEGMENTS", "ACTIVATE_DEALS", "BID_SHADE"];
 const ALL: usize = LOOKUPS.len() + BID_REQUESTS.len() + MUTATIONS.len();
 
 /// The counts so far.

@@ -4,7 +4,7 @@ use super::{body::Limits, tls::Tls, tokens::Tokens};
 use crate::{
     app::{Instance, Setup},
     config::ConfigLoadError,
-    serve::{Enricher, Mutator, Position, ServePartitions, ServeSpec},
+    serve::{Enricher, Mutator, Position, ServePartitions, ServeSpec, origin_of},
     source::{SourceError, Tail, TailSettings},
 };
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -56,7 +56,7 @@ impl Settings {
             // The user's settings for consumers are about workers, such as the protocol of their group.
             tail: tail(config.kafka.client_settings()),
             name: id.clone(),
-            address,
+            address: origin_of(&address),
         });
         let client = [vec![("client.id".to_owned(), id)], config.kafka.consumer_settings()].concat();
         Self { app: config.app.name.clone(), tail: tail(client), stale_max: spec.stale_max, snapshot, share }

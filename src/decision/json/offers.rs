@@ -12,11 +12,12 @@ pub(super) struct Offers {
     creatives: Vec<Vec<u8>>,
 }
 
-/// A campaign's id, arms and audiences as strings, and its currency as a member.
+/// A campaign's id, arms and audiences as strings, and its currency and deals as members.
 #[derive(Clone, Debug)]
 struct Encoded {
     id: Vec<u8>,
     currency: Vec<u8>,
+    deals: Vec<u8>,
     arms: Vec<Vec<u8>>,
     audiences: Vec<Vec<u8>>,
     is_budgeted: bool,
@@ -32,6 +33,7 @@ impl Offers {
                 .map(|campaign| Encoded {
                     id: encoded(&campaign.id),
                     currency: format!(",\"currency\":\"{}\"", campaign.currency).into_bytes(),
+                    deals: deals(&campaign.deals),
                     arms: campaign.arms().iter().map(|arm| encoded(arm)).collect(),
                     audiences: campaign.rotation.audiences.iter().map(|id| encoded(id)).collect(),
                     is_budgeted: campaign.budget.is_some(),
@@ -56,7 +58,7 @@ impl Template {
     pub(super) fn write_campaigns(&self, bids: &[Bid], features: &[f64], to: &mut Vec<u8>) {
         to.push(b'[');
         for (index, bid) in bids.iter().enumerate() {
-            let Encoded { id, currency, arms, audiences, .. } = &self.offers.campaigns[bid.campaign as usize];
+            let Encoded { id, currency, deals, arms, audiences, .. } = &self.offers.campaigns[bid.campaign as usize];
             to.extend_from_slice(if index == 0 { b"{\"id\":" } else { b",{\"id\":" });
             to.extend_from_slice(id);
             if let Some(arm) = bid.arm {
@@ -95,6 +97,7 @@ impl Template {
                 write_features(shown.features(features), to);
                 to.push(b'}');
             }
+            to.extend_from_slice(deals);
             to.push(b'}');
         }
         to.push(b']');
@@ -118,6 +121,12 @@ impl Template {
         }
         to.push(b']');
     }
+}
+
+/// The member `deals`, if there are any.
+fn deals(ids: &[String]) -> Vec<u8> {
+    let ids: Vec<String> = ids.iter().map(|id| text(id)).collect();
+    if ids.is_empty() { Vec::new() } else { format!(",\"deals\":[{}]", ids.join(",")).into_bytes() }
 }
 
 /// Appends the member `features`, if there are any.

@@ -8,7 +8,7 @@ use crate::{
             mutation::{Intent, Mutation, Operation, RtbRequest, RtbResponse, mutation::Value},
             openrtb::{
                 BidRequest, BidResponse,
-                bid_request::{Device, Eid, Geo, Regs, User, eid::Uid, regs, user},
+                bid_request::{Device, Eid, Geo, Imp, Pmp, Regs, User, eid::Uid, pmp::Deal, regs, user},
                 bid_response::{Bid, SeatBid},
             },
         },
@@ -127,6 +127,49 @@ fn only_our_bids_that_cost_more_are_lowered() {
 }
 
 #[test]
+fn deals_of_the_campaigns_are_activated_for_each_impression_that_lacks_them() {
+    let store = Store::default();
+    let mut ann = decision("ann", NOW, &[]);
+    let with_deals = |id: &str, deals: &[&str]| v1::CampaignOffer {
+        deals: deals.iter().map(|it| (*it).to_owned()).collect(),
+        ..offer(id, 1_000_000, 0, "USD")
+    };
+    ann.campaigns =
+        vec![with_deals("shoes", &["d1", "d2"]), with_deals("hats", &["d2", "d3"]), with_deals("plain", &[])];
+    keep(&store, 0, "ann", &ann);
+    let imp = |id: &str, deals: &[&str]| {
+        let deals = deals.iter().map(|it| Deal { id: (*it).to_owned() }).collect();
+        Imp { id: id.to_owned(), pmp: Some(Pmp { deals }) }
+    };
+    let mut request = about("ann");
+    request.bid_request.as_mut().unwrap().imp = vec![
+        Imp { id: "1".to_owned(), pmp: None },
+        imp("2", &["d1", "other"]),
+        imp("3", &["d3", "d2", "d1"]),
+        imp("4/5", &[]),
+        imp("", &[]),
+    ];
+    let mut mutator = mutator(OPEN);
+    let mut proposed = |accepted: &[Intent]| {
+        let applicable_intents = accepted.iter().map(|it| (*it).into()).collect();
+        let (response, outcome) =
+            mutator.propose(&store, &RtbRequest { applicable_intents, ..request.clone() }, NOW + 1);
+        let found = response.mutations.into_iter().map(|it| {
+            assert_eq!((it.intent(), it.op()), (Intent::ActivateDeals, Operation::Add));
+            let Some(Value::Ids(ids)) = it.value else { panic!("it has no ids") };
+            (it.path, ids.id)
+        });
+        (found.collect::<Vec<_>>(), outcome)
+    };
+    let ids = |ids: &[&str]| ids.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+    let all = vec![("/imp/1".to_owned(), ids(&["d1", "d2", "d3"])), ("/imp/2".to_owned(), ids(&["d2", "d3"]))];
+    for accepted in [&[][..], &[Intent::ActivateDeals]] {
+        assert_eq!(proposed(accepted), (all.clone(), Enrichment::Enriched), "{accepted:?}");
+    }
+    assert_eq!(proposed(&[Intent::ActivateSegments]), (vec![], Enrichment::NoSegments));
+}
+
+#[test]
 fn only_what_the_host_accepts_is_proposed() {
     let mut mutator = mutator(OPEN);
     for (accepted, expected) in [
@@ -140,7 +183,7 @@ fn only_what_the_host_accepts_is_proposed() {
         assert_eq!(response.mutations.iter().map(Mutation::intent).collect::<Vec<_>>(), expected, "{accepted:?}");
     }
     // One that is not known is none of ours.
-    for accepted in [vec![Intent::ActivateDeals.into()], vec![4_711]] {
+    for accepted in [vec![Intent::SuppressDeals.into()], vec![4_711]] {
         let request = RtbRequest { applicable_intents: accepted, ..about("ann") };
         assert_eq!(propose(&mut mutator, &request).1, Enrichment::NotAsked);
     }

@@ -27,6 +27,9 @@ use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 /// The maximum length of an id. It keeps a decision with 3 campaigns below 2 kB.
 const ID_BYTES_MAX: usize = 64;
 
+/// The most deals of a campaign.
+const DEALS_MAX: usize = 16;
+
 /// The allowed values of `targeting.campaigns_max`.
 const CAMPAIGNS_MAX: RangeInclusive<u32> = 1..=32;
 
@@ -96,6 +99,7 @@ impl Campaigns {
         let rates = rates(targeting, &currencies, errors);
         for (index, spec) in specs.iter().enumerate() {
             check_id(index, specs, errors);
+            check_deals(index, &spec.deals, errors);
             let path = format!("campaign[{index}]");
             let audience = Audience::compile(&path, "campaign", &spec.segments, segments, errors);
             it.open(index, &audience);
@@ -122,6 +126,7 @@ impl Campaigns {
                 id: spec.id.clone(),
                 name: spec.name.clone().unwrap_or_else(|| spec.id.clone()),
                 currency,
+                deals: spec.deals.clone(),
                 zone: calendar.zone.clone(),
                 budget,
                 rotation,
@@ -199,6 +204,25 @@ fn check_id(index: usize, specs: &[CampaignSpec], errors: &mut Vec<ConfigError>)
             ConfigError::new(key(), format!("campaign {id:?} is declared twice"))
                 .hint("caps and budgets go by the id, so each campaign needs its own"),
         );
+    }
+}
+
+fn check_deals(index: usize, deals: &[String], errors: &mut Vec<ConfigError>) {
+    let key = format!("campaign[{index}].deals");
+    if deals.len() > DEALS_MAX {
+        let message = format!("there are {} deals, and a campaign may have {DEALS_MAX}", deals.len());
+        errors.push(
+            ConfigError::new(&key, message).hint("split the campaign: each of its offers lists all of its deals"),
+        );
+    }
+    for (number, deal) in deals.iter().enumerate() {
+        let key = format!("{key}[{number}]");
+        if !is_id(deal) {
+            let message = format!("{deal:?} is not an id: it has 1 to {ID_BYTES_MAX} bytes and no control characters");
+            errors.push(ConfigError::new(key, message).hint("write the id of the deal as the exchange gave it"));
+        } else if deals[..number].contains(deal) {
+            errors.push(ConfigError::new(key, format!("deal {deal:?} is listed twice")).hint("remove one of them"));
+        }
     }
 }
 

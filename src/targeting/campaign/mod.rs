@@ -148,6 +148,8 @@ pub struct Campaign {
     pub name: String,
     /// The currency of its amounts.
     pub currency: Currency,
+    /// The ids of the deals that it buys through.
+    pub deals: Vec<String>,
     /// The zone of its days; UTC if it follows the zones of its users.
     pub zone: TimeZone,
     /// Its budget, if it has one.

@@ -50,6 +50,10 @@ pub struct CampaignSpec {
     /// The currency of `value`, `floor` and `ceiling`, such as `EUR` (ISO 4217).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<String>,
+    /// The ids of the deals that it buys through, at most 16, as exchanges know them (OpenRTB `imp.pmp.deals[].id`). They are
+    /// part of its offers, and `aimpoint serve` proposes them to hosts of agents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deals: Vec<String>,
     /// The lowest CPM worth bidding. If the bid would be lower, the campaign is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<f64>,

@@ -210,6 +210,10 @@ ingress:
   - ports:
       - port: {{ .Values.serve.port }}
         protocol: TCP
+      {{- if .Values.serve.grpc.enabled }}
+      - port: {{ .Values.serve.grpc.port }}
+        protocol: TCP
+      {{- end }}
     from:
       {{- if .Values.networkPolicy.biddersFrom }}
       {{- toYaml .Values.networkPolicy.biddersFrom | nindent 6 }}
