@@ -48,6 +48,23 @@ struct StoredRecord {
     payload: Option<Vec<u8>>,
 }
 
+/// What the changelog has under one key.
+#[derive(Default)]
+struct Keyed {
+    key: String,
+    /// The newest record per partition.
+    records: BTreeMap<i32, StoredRecord>,
+}
+
+impl Keyed {
+    fn has_profile(&self) -> bool {
+        self.records.values().any(|held| held.payload.is_some())
+    }
+}
+
+/// The keys of an id, by type, with what the changelog has under each.
+type KeyedByType = [Keyed; KeyType::ALL.len()];
+
 /// The changelog records that concern a user.
 struct UserRecords {
     /// The newest record per partition: several if the topic was repartitioned.
@@ -58,12 +75,6 @@ struct UserRecords {
     other_types: Vec<KeyType>,
     /// The layouts: partition, key and payload.
     layouts: Vec<(i32, Vec<u8>, Vec<u8>)>,
-}
-
-impl UserRecords {
-    fn has_profile(&self) -> bool {
-        self.records.values().any(|held| held.payload.is_some())
-    }
 }
 
 pub(super) fn run(args: &ProfileArgs) -> anyhow::Result<()> {
@@ -103,62 +114,57 @@ pub(super) fn look_up<'a>(
     let probe = Probe::new(brokers, &client, config.group(), &config.topics.clickstream, partitions)?;
     let positions = probe.positions()?;
     let users = config.users();
-    let by = |users: &UserKeys| {
-        let keys = KeyType::ALL.map(|ty| users.sought(ty, user).into_owned());
-        find(brokers, &client, &topic, keys, key_type)
+    let keys = |users: &UserKeys| {
+        KeyType::ALL.map(|ty| Keyed { key: users.sought(ty, user).into_owned(), ..Keyed::default() })
     };
-    let mut found = by(&users)?;
-    // While the key of pseudonyms changes, a user who has not moved yet has the former name.
-    if let Some(previous) = users.previous().filter(|_| !found.has_profile()) {
-        let former = by(&previous)?;
-        if former.has_profile() {
-            found = former;
-        }
-    }
+    let former = users.previous().map(|previous| keys(&previous));
+    let found = find(brokers, &client, &topic, keys(&users), former, key_type)?;
     show(user, &topic, &found, &positions, &config.pipeline, pipeline, Timestamp::now().as_millisecond())
 }
 
-/// Reads the user's records and the layouts from the changelog. Without a type the id is tried as a person, a device and an app, in
-/// this order.
+/// Reads the user's records and the layouts from the changelog.
 fn find(
     brokers: &str,
     client: &[(String, String)],
     topic: &str,
-    keys: [String; KeyType::ALL.len()],
+    mut present: KeyedByType,
+    mut former: Option<KeyedByType>,
     key_type: Option<KeyType>,
 ) -> anyhow::Result<UserRecords> {
     let mut layouts = Vec::new();
-    let mut all: [BTreeMap<i32, StoredRecord>; KeyType::ALL.len()] = Default::default();
     Reader::read_whole(brokers, client, topic, |_, record, _| {
         let Record { partition, offset, timestamp_ms, key: Some(key), payload, .. } = *record else { return };
-        if let Some(of_type) = keys.iter().position(|it| it.as_bytes() == key) {
+        let mut all = present.iter_mut().chain(former.iter_mut().flatten());
+        if let Some(of_key) = all.find(|it| it.key.as_bytes() == key) {
             let payload = payload.map(<[u8]>::to_vec);
-            all[of_type].insert(partition, StoredRecord { partition, offset, timestamp_ms, payload });
+            of_key.records.insert(partition, StoredRecord { partition, offset, timestamp_ms, payload });
         } else if is_layout_key(key) {
             layouts.extend(payload.map(|payload| (partition, key.to_vec(), payload.to_vec())));
         }
     })?;
-    Ok(choose(keys, key_type, all, layouts))
+    Ok(choose(present, former, key_type, layouts))
 }
 
-/// Picks the records of the requested type, or of the first type that has a profile, or had one.
+/// Picks the records of the requested type, or of the first type that has a profile, or had one. While the key of pseudonyms
+/// changes, a user who has not moved yet has the former name.
 fn choose(
-    mut keys: [String; KeyType::ALL.len()],
+    mut all: KeyedByType,
+    former: Option<KeyedByType>,
     key_type: Option<KeyType>,
-    mut all: [BTreeMap<i32, StoredRecord>; KeyType::ALL.len()],
     layouts: Vec<(i32, Vec<u8>, Vec<u8>)>,
 ) -> UserRecords {
-    let has_profile = |records: &BTreeMap<i32, StoredRecord>| records.values().any(|held| held.payload.is_some());
-    let known = |ty: KeyType| KeyType::ALL.iter().position(|it| *it == ty);
-    let chosen = key_type.and_then(known).or_else(|| all.iter().position(has_profile));
-    let chosen = chosen.or_else(|| all.iter().position(|records| !records.is_empty())).unwrap_or_default();
-    let others = (0..all.len()).filter(|index| *index != chosen && has_profile(&all[*index]));
-    UserRecords {
-        other_types: others.map(|index| KeyType::ALL[index]).collect(),
-        key: std::mem::take(&mut keys[chosen]),
-        records: std::mem::take(&mut all[chosen]),
-        layouts,
+    for (present, former) in all.iter_mut().zip(former.into_iter().flatten()) {
+        if former.has_profile() && !present.has_profile() {
+            *present = former;
+        }
     }
+    let known = |ty: KeyType| KeyType::ALL.iter().position(|it| *it == ty);
+    let chosen = key_type.and_then(known).or_else(|| all.iter().position(Keyed::has_profile));
+    let chosen = chosen.or_else(|| all.iter().position(|it| !it.records.is_empty())).unwrap_or_default();
+    let others = (0..all.len()).filter(|index| *index != chosen && all[*index].has_profile());
+    let other_types = others.map(|index| KeyType::ALL[index]).collect();
+    let Keyed { key, records } = std::mem::take(&mut all[chosen]);
+    UserRecords { other_types, key, records, layouts }
 }
 
 /// Restores the profile as a worker would, and computes the features.

@@ -5,10 +5,11 @@
 
 use std::{
     fmt,
+    io::{self, Read, Write},
     net::{TcpStream, ToSocketAddrs},
     path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio_rustls::rustls::{
     CertificateError, ClientConfig, ClientConnection, Error, RootCertStore,
@@ -77,15 +78,45 @@ pub(super) fn fault(broker: &str, settings: &[(String, String)]) -> Option<Fault
     let config = config.with_root_certificates(trusted(settings)).with_no_client_auth();
     let mut connection = ClientConnection::new(Arc::new(config), name).ok()?;
     let address = broker.to_socket_addrs().ok()?.next()?;
-    let mut stream = TcpStream::connect_timeout(&address, DEADLINE).ok()?;
-    stream.set_read_timeout(Some(DEADLINE)).ok()?;
-    stream.set_write_timeout(Some(DEADLINE)).ok()?;
+    let until = Instant::now() + DEADLINE;
+    let mut stream = Limited { stream: TcpStream::connect_timeout(&address, DEADLINE).ok()?, until };
     while connection.is_handshaking() {
         if let Err(error) = connection.complete_io(&mut stream) {
             return of(error.get_ref()?.downcast_ref::<Error>()?);
         }
     }
     None
+}
+
+/// A connection that ends at a moment, however slowly the other side sends.
+struct Limited {
+    stream: TcpStream,
+    until: Instant,
+}
+
+impl Limited {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
+    }
+}
+
+impl Read for Limited {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(to)
+    }
+}
+
+impl Write for Limited {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(from)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 fn of(error: &Error) -> Option<Fault> {
@@ -134,7 +165,7 @@ fn trusted(settings: &[(String, String)]) -> RootCertStore {
 mod tests {
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-    use std::{io::Write, net::TcpListener};
+    use std::net::TcpListener;
     use tokio_rustls::rustls::{
         ServerConfig, ServerConnection,
         pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
@@ -181,5 +212,20 @@ mod tests {
         let (own, address) = server("127.0.0.1", 2_021);
         assert_eq!(fault(&address, &trusting(&own)), Some(Fault::Expired));
         assert_eq!(fault("127.0.0.1:1", &trusting(&own)), None);
+    }
+
+    #[test]
+    fn a_server_that_sends_slowly_does_not_keep_the_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut slow, _) = listener.accept().unwrap();
+        std::thread::spawn(move || {
+            while slow.write_all(b".").is_ok() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let mut limited = Limited { stream, until: Instant::now() + Duration::from_millis(100) };
+        // Without the limit, this would never end.
+        while limited.read(&mut [0]).is_ok() {}
     }
 }

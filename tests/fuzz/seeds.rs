@@ -1,11 +1,12 @@
 //! The inputs that fuzzing begins with: what others or the program itself write.
 
-use crate::targets::pipeline;
+use crate::targets::{pipeline, store};
 use aimpoint::{
     control::{AudienceReport, ControlSpec, Outcome, Source, State},
     engine::{Partition, Partitions, Pipeline},
     event::{ERASE_HEADER, EventTime, Record},
     proto::v1,
+    serve::{Position, SnapshotHead, write_snapshot},
     sink::{Outbox, Target as Output},
     state::{SnapshotOf, SnapshotWriter},
     status::Counts,
@@ -86,6 +87,19 @@ pub(crate) fn snapshots() -> Vec<Vec<u8>> {
         writer.push(it.key.unwrap_or_default(), it.payload.unwrap_or_default());
     }
     vec![writer.finish()]
+}
+
+pub(crate) fn snapshot_head() -> SnapshotHead {
+    let position = Position { next: 9, newest_ms: 1_780_000_000_000 };
+    let of = |text: &str| text.to_owned();
+    let positions = [(0, position)].into();
+    SnapshotHead { cluster: of("c"), topic: of("decisions"), app: of("shop"), read_at: 1, positions }
+}
+
+pub(crate) fn serve_snapshots() -> Vec<Vec<u8>> {
+    let mut bytes = Vec::new();
+    write_snapshot(&store(), &snapshot_head(), &mut bytes).unwrap();
+    vec![bytes]
 }
 
 pub(crate) fn expressions() -> Vec<Vec<u8>> {

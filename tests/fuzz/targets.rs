@@ -12,7 +12,7 @@ use aimpoint::{
     privacy::consent::{ConsentGate, RememberedConsent, SectionIds, Signals},
     profile::Layout,
     proto::v1,
-    serve::{Enricher, Mutator, RecordReader, ServeProviderSpec, ServeSpec, Store},
+    serve::{self, Enricher, Mutator, RecordReader, ServeProviderSpec, ServeSpec, Store},
     sink::Outbox,
     state::{Mark, SnapshotReader, decode_erasure, decode_profile},
     status::Counts,
@@ -104,6 +104,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "bid-request", decoder: bid_requests, seeds: seeds::bids, words: JSON },
     Target { name: "grpc", decoder: grpc, seeds: seeds::grpc_requests, words: &[] },
     Target { name: "outcome", decoder: || Box::new(outcome), seeds: seeds::outcomes, words: JSON },
+    Target { name: "serve-snapshot", decoder: || Box::new(serve_snapshot), seeds: seeds::serve_snapshots, words: &[] },
     Target { name: "decision", decoder: decisions, seeds: seeds::decision_records, words: JSON },
     Target { name: "audience", decoder: || Box::new(audience), seeds: seeds::audiences, words: JSON },
     Target { name: "policy", decoder: || Box::new(policy), seeds: seeds::policies, words: JSON },
@@ -302,7 +303,7 @@ fn layout() -> Decoder {
 fn snapshot() -> Decoder {
     let layout = pipeline("").layout().id().to_owned();
     Box::new(move |input| {
-        let opened = SnapshotReader::open(Box::new(Cursor::new(input.to_vec())), 0, &layout, i64::MAX);
+        let opened = SnapshotReader::open(Box::new(Cursor::new(with_checksums(input))), 0, &layout, i64::MAX);
         let Ok(mut reader) = opened else { return };
         while reader.next(|key, record| drop(decode_profile(key, record))).is_ok_and(|has_more| has_more) {}
     })
@@ -409,7 +410,7 @@ fn bid_requests() -> Decoder {
 }
 
 /// The decisions that requests are about.
-fn store() -> Store {
+pub(crate) fn store() -> Store {
     let store = Store::default();
     let mut reader = RecordReader::new("shop");
     for (key, payload) in [("ann", seeds::decision()), ("bob", seeds::decision())] {
@@ -428,6 +429,30 @@ fn grpc() -> Decoder {
     Box::new(move |input| {
         black_box(mutator.propose_for(&store, input, 1_780_000_000_000_000));
     })
+}
+
+/// Snapshots with the right checksums: a mutation would get no further than to one that is wrong.
+fn with_checksums(input: &[u8]) -> Vec<u8> {
+    // Blocks follow the first eight bytes: length, checksum, and the block.
+    let (mut bytes, mut at) = (input.to_vec(), 8);
+    while let Some(length) = bytes.get(at..at + 4) {
+        let begin = at + 12;
+        let end = begin + u32::from_le_bytes(length.try_into().expect("four bytes")) as usize;
+        let Some(block) = bytes.get(begin..end) else { break };
+        let checksum = rapidhash::v3::rapidhash_v3(block);
+        bytes[at + 4..begin].copy_from_slice(&checksum.to_le_bytes());
+        at = end;
+    }
+    bytes
+}
+
+fn serve_snapshot(input: &[u8]) {
+    let store = Store::default();
+    if let Ok(reader) = serve::SnapshotReader::open(&with_checksums(input)[..]) {
+        drop(reader.read_into(&store));
+        // What was restored is looked at as a bidder does.
+        black_box(serve::write_snapshot(&store, &seeds::snapshot_head(), &mut Vec::new()).is_ok());
+    }
 }
 
 fn outcome(input: &[u8]) {

@@ -101,8 +101,14 @@ fn ignore(path: &Path, why: &Ignored) {
     if matches!(why, Ignored::Unknown(_)) {
         return;
     }
-    if let Err(error) = std::fs::remove_file(path) {
-        tracing::warn!(path = %path.display(), %error, "remove the snapshot");
+    remove(path);
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "remove the snapshot yourself: it may have users who are erased");
     }
 }
 
@@ -229,9 +235,10 @@ fn put(settings: &Settings, cluster: &str, path: &Path, store: &Store, positions
             tracing::error!(
                 path = %path.display(),
                 %error,
-                "write the snapshot of serve.snapshot: the next start reads the decisions from their start, and the last one \
-                 stays until it can be replaced"
+                "write the snapshot of serve.snapshot: the next start reads the decisions from their start"
             );
+            // It may have users who have been erased since.
+            remove(path);
         }
     }
 }
@@ -295,6 +302,17 @@ mod tests {
         assert!(path.exists());
         ignore(&path, &Ignored::Anew);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_snapshot_that_cannot_be_written_leaves_no_older_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("decisions.snapshot");
+        std::fs::write(&path, "x").unwrap();
+        remove(&path);
+        assert!(!path.exists());
+        // There may be none.
+        remove(&path);
     }
 
     #[test]

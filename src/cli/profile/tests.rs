@@ -91,8 +91,8 @@ fn page(shown: &ProfileReport<'_>) -> String {
     String::from_utf8(page).unwrap()
 }
 
-fn keys() -> [String; KeyType::ALL.len()] {
-    KeyType::ALL.map(|ty| crate::event::key_of(ty, "u").into_owned())
+fn keyed() -> KeyedByType {
+    KeyType::ALL.map(|ty| Keyed { key: crate::event::key_of(ty, "u").into_owned(), ..Keyed::default() })
 }
 
 fn found() -> UserRecords {
@@ -106,20 +106,42 @@ fn users_of_two_types_with_the_same_id_are_shown_separately() {
         (Some(KeyType::Person), ("person", 3.0), "device"),
         (Some(KeyType::Device), ("device", 5.0), "person"),
     ] {
-        let (mut all, mut layouts) = (<[BTreeMap<i32, StoredRecord>; 3]>::default(), Vec::new());
-        of("user_id", 1, 3, &mut all[0], &mut layouts);
-        of("anonymous_id", 1, 5, &mut all[1], &mut layouts);
-        let found = choose(keys(), asked, all, layouts);
+        let (mut all, mut layouts) = (keyed(), Vec::new());
+        of("user_id", 1, 3, &mut all[0].records, &mut layouts);
+        of("anonymous_id", 1, 5, &mut all[1].records, &mut layouts);
+        let found = choose(all, None, asked, layouts);
         let shown = shown(&found).unwrap();
         assert_eq!((shown.key_type, shown.features[0].value), (seen.0, Some(seen.1)), "{asked:?}");
         let page = page(&shown);
         assert!(page.contains(&format!("also stored     {} with the same id", with_article(other))), "{page}");
     }
     // If only one type exists, it is found without naming it.
-    let (mut all, mut layouts) = (<[BTreeMap<i32, StoredRecord>; 3]>::default(), Vec::new());
-    of("anonymous_id", 1, 5, &mut all[1], &mut layouts);
-    let found = choose(keys(), None, all, layouts);
+    let (mut all, mut layouts) = (keyed(), Vec::new());
+    of("anonymous_id", 1, 5, &mut all[1].records, &mut layouts);
+    let found = choose(all, None, None, layouts);
     assert_eq!(shown(&found).unwrap().key_type, "device");
+}
+
+#[test]
+fn each_type_is_found_under_its_former_name_until_it_has_moved() {
+    // The person has moved to the present name, and the device has not.
+    let (mut present, mut former, mut layouts) = (keyed(), keyed(), Vec::new());
+    of("user_id", 1, 3, &mut present[0].records, &mut layouts);
+    of("user_id", 1, 2, &mut former[0].records, &mut layouts);
+    of("anonymous_id", 1, 5, &mut former[1].records, &mut layouts);
+    let find = |asked, present, former| {
+        let found = choose(present, Some(former), asked, layouts.clone());
+        shown(&found).unwrap().features[0].value
+    };
+    let again = |of: &KeyedByType| {
+        let copy = |it: &StoredRecord| StoredRecord { payload: it.payload.clone(), ..*it };
+        of.each_ref().map(|it| Keyed {
+            key: it.key.clone(),
+            records: it.records.iter().map(|(partition, held)| (*partition, copy(held))).collect(),
+        })
+    };
+    assert_eq!(find(Some(KeyType::Person), again(&present), again(&former)), Some(3.0));
+    assert_eq!(find(Some(KeyType::Device), present, former), Some(5.0));
 }
 
 #[test]
