@@ -1,4 +1,8 @@
-//! Which module may import or name what: imports point down, the core stays pure, and the edges stay thin.
+//! Which module may import or name what: imports point down, the core stays pure, and the edges stay thin. And how large a
+//! struct may be ([`sizes`]).
+
+#[path = "tidy/sizes.rs"]
+mod sizes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

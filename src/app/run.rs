@@ -133,7 +133,7 @@ fn log_counts(message: &str, counts: &Counts, events_per_second: Option<u64>) {
         duplicates = counts.duplicates,
         suppressed = counts.suppressed_total(),
         dead_letters = counts.dead_letters_total(),
-        replayed = counts.replayed,
+        replayed = counts.beside.replayed,
         "{message}"
     );
 }

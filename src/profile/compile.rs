@@ -5,11 +5,10 @@ use super::{
     aggregate::Aggregate,
     builder::{Columns, build, given},
     cell::{Cell, CellKind, NO_TEXT},
-    consent::{ConsentRows, KeptConsent},
+    consent::ConsentRows,
     finalize::Finalizer,
+    kept::KeptWords,
     layout::Cells,
-    membership::Membership,
-    said::Said,
     tiles::TileGroup,
     window::Micros,
 };
@@ -18,7 +17,6 @@ use crate::{
     config_error::ConfigError,
     expression::{Program, Scope},
 };
-use std::ops::Range;
 
 /// One number about a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +79,19 @@ pub(super) enum InputKind {
     Zones,
 }
 
+/// How features are read from a profile.
+#[derive(Debug, Default)]
+pub(super) struct ReadPlan {
+    /// How each aggregate column is read, and where it is written.
+    pub(super) all: Vec<(Read, Slot)>,
+    /// The indexes of the reads done before an event is applied.
+    pub(super) before: Vec<usize>,
+    /// The indexes of the reads done after an event is applied that need no tiles.
+    pub(super) forever: Vec<usize>,
+    /// What each aggregate column is without any tiles; NaN if it is not read from tiles.
+    pub(super) blank: Vec<f64>,
+}
+
 /// The compiled features.
 #[derive(Debug, Default)]
 pub(super) struct CompiledFeatures {
@@ -93,23 +104,12 @@ pub(super) struct CompiledFeatures {
     /// The cells over all events.
     pub(super) forever: Cells,
     pub(super) groups: Vec<TileGroup>,
-    /// How each aggregate column is read, and where it is written.
-    pub(super) reads: Vec<(Read, Slot)>,
-    /// The indexes of the reads done before an event is applied.
-    pub(super) reads_before: Vec<usize>,
-    /// The indexes of the reads done after an event is applied that need no tiles.
-    pub(super) reads_forever: Vec<usize>,
-    /// What each aggregate column is without any tiles; NaN if it is not read from tiles.
-    pub(super) blank: Vec<f64>,
+    pub(super) reads: ReadPlan,
     pub(super) features: Vec<Feature>,
     /// What only targeting reads, with its columns. These are the last of the reads.
     pub(super) hidden: Vec<(HiddenFeature, Slot)>,
-    /// Where the words of the memberships are among the words over all events: contiguous, in the order of their names.
-    pub(super) memberships: Range<usize>,
-    /// Where the words of what was said are among the words over all events; empty if nothing is kept.
-    pub(super) said: Range<usize>,
-    /// Where the words of the consent are among the words over all events; empty if consent is not checked.
-    pub(super) consent: Range<usize>,
+    /// Where the words that decisions need are among the words over all events.
+    pub(super) kept: KeptWords,
     /// The consent gate.
     pub(super) gate: Option<ConsentRows>,
 }
@@ -189,12 +189,8 @@ impl CompiledFeatures {
             compiled.forever.need(Cell { kind: CellKind::Membership(*name), condition: None, value: None });
         }
         compiled.order();
-        let end = compiled.forever.words();
-        compiled.memberships = end - kept.memberships.len() * Membership::WORDS..end;
-        let end = compiled.memberships.start;
-        compiled.said = end - kept.said.map_or(0, |prices| Said::WORDS + usize::from(prices))..end;
-        let end = compiled.said.start;
-        compiled.consent = end - if keeps_consent { KeptConsent::WORDS } else { 0 }..end;
+        let words = compiled.forever.words();
+        compiled.kept = KeptWords::before(words, kept.memberships.len(), kept.said, keeps_consent);
         compiled
     }
 
@@ -217,7 +213,7 @@ impl CompiledFeatures {
         for (suffix, read) in columns {
             let name = hidden.feature.name.clone() + &suffix;
             let slot = scope.reserve(Type::Double);
-            self.reads.push((read, slot));
+            self.reads.all.push((read, slot));
             self.hidden.push((hidden.clone(), slot));
             if is_name(&name) || scope.conceal(&name, slot).is_none() {
                 let error = ConfigError::new(&hidden.key, format!("{name:?} is declared already"));
@@ -251,7 +247,7 @@ impl CompiledFeatures {
                 .into_iter()
                 .map(|(suffix, read)| {
                     let slot = scope.reserve(Type::Double);
-                    self.reads.push((read, slot));
+                    self.reads.all.push((read, slot));
                     (spec.name.clone() + &suffix, slot)
                 })
                 .collect(),
@@ -300,10 +296,10 @@ impl CompiledFeatures {
         let mut order: Vec<usize> = (0..self.groups.len()).collect();
         order.sort_by_key(|group| std::cmp::Reverse(self.groups[*group].tile));
         self.groups = order.iter().map(|group| self.groups[*group].clone()).collect();
-        for (number, (read, _)) in self.reads.iter_mut().enumerate() {
+        for (number, (read, _)) in self.reads.all.iter_mut().enumerate() {
             match read {
-                Read::Since { .. } | Read::Age => self.reads_before.push(number),
-                Read::Calendar { .. } | Read::Forever(_) => self.reads_forever.push(number),
+                Read::Since { .. } | Read::Age => self.reads.before.push(number),
+                Read::Calendar { .. } | Read::Forever(_) => self.reads.forever.push(number),
                 Read::Tiles { .. } => {}
             }
             match read {
@@ -317,8 +313,8 @@ impl CompiledFeatures {
                 Read::Age | Read::Calendar { zone: None, .. } => {}
             }
         }
-        self.blank = vec![f64::NAN; self.reads.len()];
-        self.groups.iter().for_each(|group| group.blank(&mut self.blank));
+        self.reads.blank = vec![f64::NAN; self.reads.all.len()];
+        self.groups.iter().for_each(|group| group.blank(&mut self.reads.blank));
     }
 }
 

@@ -9,6 +9,7 @@ mod admission;
 mod erasure;
 mod ids;
 mod inputs;
+mod limits;
 mod names;
 mod reading;
 mod sizes;
@@ -22,10 +23,10 @@ use super::{
     compile::{CompiledFeatures, Feature, Read},
     consent::ConsentRows,
     fingerprint::fingerprint,
+    kept::KeptWords,
     layout::{FIRST, HEADER, ID_WORDS, IDS, NEWEST},
     membership::Membership,
-    tiles::{Run, TILES_APART_MAX, TileClock},
-    window::micros,
+    tiles::{Run, TileClock},
     zone::Zones,
 };
 use crate::{
@@ -40,6 +41,7 @@ use admission::remember as remember_consent;
 use erasure::Erasing;
 use ids::remember;
 use inputs::Inputs;
+use limits::Limits;
 pub use names::Meeting;
 use names::Names;
 use reading::{read_before, read_for_targeting, read_forever};
@@ -78,25 +80,23 @@ pub struct ProfileEngine {
     compiled: CompiledFeatures,
     fingerprint: String,
     layout: Layout,
-    ttl: i64,
-    lateness: i64,
-    future_tolerance: i64,
-    /// If two events of a user are at least this far apart, all tiles are dropped, because tile numbers would be
-    /// ambiguous.
-    apart_max: i64,
-    horizon: i64,
-    ids_max: usize,
+    limits: Limits,
     on_change: OnChange,
     /// The words of a user who has no event yet.
     fresh: Vec<u64>,
-    /// Where the words of the memberships are in a profile.
-    memberships: Range<usize>,
-    /// Where the words of what was said are in a profile.
-    said: Range<usize>,
-    /// Where the words of the consent are in a profile.
-    consent_words: Range<usize>,
+    /// Where the words that decisions need are in a profile.
+    kept: KeptWords,
     consent: Option<ConsentRows>,
     erasing: Erasing,
+    outcomes: Outcomes,
+    zones: Zones,
+    buffers: Buffers,
+}
+
+/// What became of the rows of the last batch.
+#[derive(Debug, Default)]
+struct Outcomes {
+    /// By row.
     applied: Vec<Applied>,
     /// By row, while users move to other names: what was found of the user under the former one. Otherwise empty.
     meetings: Vec<Meeting>,
@@ -104,15 +104,22 @@ pub struct ProfileEngine {
     met: HashSet<(i32, u64)>,
     /// By row: the partition's time including that row. Empty if profiles keep no memberships.
     times: Vec<Option<i64>>,
-    zones: Zones,
-    buffers: Buffers,
+}
+
+impl Outcomes {
+    fn clear(&mut self) {
+        self.applied.clear();
+        self.meetings.clear();
+        self.met.clear();
+        self.times.clear();
+    }
 }
 
 /// Buffers reused from batch to batch.
 #[derive(Debug, Default)]
 struct Buffers {
     inputs: Inputs,
-    /// By row: the aggregates, in the order of `CompiledFeatures::reads`.
+    /// By row: the aggregates, in the order of `CompiledFeatures::reads.all`.
     rows: Vec<f64>,
     /// The merged words of a window.
     merged: Vec<u64>,
@@ -149,70 +156,23 @@ impl ProfileEngine {
     ) -> Self {
         let mut compiled = CompiledFeatures::compile(features, kept, scope, errors);
         let erasing = Erasing::compile(kept.erasure, &mut compiled, scope, errors);
-        let (ttl, lateness) = (micros(profile.ttl), micros(time.allowed_lateness));
-        let longest = compiled.groups.iter().map(|group| group.tile * group.tiles_max).max().unwrap_or_default();
-        if ttl < longest {
-            errors.push(
-                ConfigError::new(
-                    "profile.ttl",
-                    format!("{} is shorter than the longest window", crate::duration::display(profile.ttl)),
-                )
-                .hint(format!(
-                    "set at least {:?}",
-                    crate::duration::display(std::time::Duration::from_micros(longest as u64)).to_string()
-                )),
-            );
-        }
-        if !duplicates.horizon.is_zero() && duplicates.max_ids == 0 {
-            errors.push(
-                ConfigError::new("duplicates.max_ids", "0 remembers nothing")
-                    .hint("set it to 1 to 65535, or duplicates.horizon to \"0s\""),
-            );
-        }
-        let narrowest = compiled.groups.iter().map(|group| group.tile).min().unwrap_or(i64::MAX);
-        let apart_max = narrowest.saturating_mul(TILES_APART_MAX);
-        if lateness.saturating_add(longest) >= apart_max {
-            errors.push(
-                ConfigError::new(
-                    "time.allowed_lateness",
-                    format!(
-                        "{} is too long for tiles of {} s",
-                        crate::duration::display(time.allowed_lateness),
-                        narrowest / 1_000_000
-                    ),
-                )
-                .hint("a user's late events may be 34 years behind the newest, where a tile is a second wide"),
-            );
-        }
+        let limits = Limits::compile(profile, time, duplicates, &compiled.groups, errors);
         let mut fresh = vec![0; HEADER + 1 + compiled.groups.len()];
         fresh[NEWEST] = NEVER as u64;
         fresh[FIRST] = NEVER as u64;
         fresh.extend_from_slice(compiled.forever.empty());
         let forever = HEADER + 1 + compiled.groups.len();
-        let memberships = forever + compiled.memberships.start..forever + compiled.memberships.end;
-        let said = forever + compiled.said.start..forever + compiled.said.end;
-        let consent_words = forever + compiled.consent.start..forever + compiled.consent.end;
-        let has_zones = compiled.reads.iter().any(|(read, _)| matches!(read, Read::Calendar { .. }));
+        let has_zones = compiled.reads.all.iter().any(|(read, _)| matches!(read, Read::Calendar { .. }));
         Self {
             fingerprint: fingerprint(profile, time, duplicates, features),
             layout: Layout::of(&compiled, !duplicates.horizon.is_zero()),
+            limits,
             on_change: profile.on_change,
-            ttl,
-            lateness,
-            future_tolerance: micros(time.future_tolerance),
-            apart_max,
-            horizon: micros(duplicates.horizon),
-            ids_max: duplicates.max_ids.into(),
             fresh,
-            memberships,
-            said,
-            consent_words,
+            kept: compiled.kept.behind(forever),
             consent: compiled.gate.take(),
             erasing,
-            applied: Vec::new(),
-            meetings: Vec::new(),
-            met: HashSet::new(),
-            times: Vec::new(),
+            outcomes: Outcomes::default(),
             zones: if has_zones { Zones::all() } else { Zones::default() },
             buffers: Buffers { clocks: vec![<[TileClock; 2]>::default(); compiled.groups.len()], ..Buffers::default() },
             compiled,
@@ -251,27 +211,27 @@ impl ProfileEngine {
 
     /// The outcome of each row of the last batch.
     pub fn applied(&self) -> &[Applied] {
-        &self.applied
+        &self.outcomes.applied
     }
 
     /// By row of the last batch: the partition's time including that row. Empty if profiles keep no memberships.
     pub fn partition_times(&self) -> &[Option<i64>] {
-        &self.times
+        &self.outcomes.times
     }
 
     /// Where the words of the memberships are in a profile: [`Membership::WORDS`] each, in the order of their names.
     pub fn memberships(&self) -> Range<usize> {
-        self.memberships.clone()
+        self.kept.memberships.clone()
     }
 
     /// Where the words of what was said are in a profile. Empty if profiles do not keep it.
     pub fn said(&self) -> Range<usize> {
-        self.said.clone()
+        self.kept.said.clone()
     }
 
     /// Whether decisions change profiles, after [`Self::process`].
     pub fn changes_later(&self) -> bool {
-        !self.memberships.is_empty() || !self.said.is_empty() || self.checks_consent()
+        !self.kept.memberships.is_empty() || !self.kept.said.is_empty() || self.checks_consent()
     }
 
     /// When the first membership in a profile ends.
@@ -288,7 +248,7 @@ impl ProfileEngine {
     /// Cuts memberships short that would outlast their profile, and returns whether there were any. The TTL may have
     /// been longer when the user entered.
     pub fn bound_memberships(&self, words: &mut [u64]) -> bool {
-        let last = EventTime((words[NEWEST] as i64).saturating_add(self.ttl));
+        let last = EventTime((words[NEWEST] as i64).saturating_add(self.limits.ttl));
         let mut has_changed = false;
         for words in words[self.memberships()].chunks_exact_mut(Membership::WORDS) {
             if let Some(membership) = Membership::read(words).filter(|it| it.expires_at > last) {
@@ -304,34 +264,31 @@ impl ProfileEngine {
         self.sweep_erasures(store);
         let outlives: Outlives<'_> = &|words| self.outliving_choice(words);
         let outlives = self.checks_consent().then_some(outlives);
-        store.sweep(self.ttl, |first, time| self.is_gone(first, time), outlives);
+        store.sweep(self.limits.ttl, |first, time| self.is_gone(first, time), outlives);
     }
 
     /// Whether a profile has expired at this time of its partition, whether or not it has been swept. `first` is the
     /// first word of the profile, its user's newest event time.
     pub fn is_gone(&self, first: u64, time: i64) -> bool {
-        (first as i64) < time.saturating_sub(self.ttl)
+        (first as i64) < time.saturating_sub(self.limits.ttl)
     }
 
     /// Applies the batch row by row and fills the columns of all features.
     pub fn process(&mut self, batch: &mut EventBatch, stores: &mut impl Stores) {
         let rows = batch.len();
-        self.applied.clear();
-        self.meetings.clear();
-        self.met.clear();
-        self.times.clear();
+        self.outcomes.clear();
         self.consent.iter_mut().for_each(ConsentRows::clear);
         if rows == 0 {
             return;
         }
-        let keeps_memberships = !self.memberships.is_empty();
+        let keeps_memberships = !self.kept.memberships.is_empty();
         let changes_later = self.changes_later();
         self.compiled.before.run(&mut batch.columns, rows);
         self.buffers.inputs.gather(&self.compiled, batch, rows, &mut self.zones);
         self.erasing.find(batch);
-        let width = self.compiled.reads.len();
+        let width = self.compiled.reads.all.len();
         self.buffers.rows.clear();
-        (0..rows).for_each(|_| self.buffers.rows.extend_from_slice(&self.compiled.blank));
+        (0..rows).for_each(|_| self.buffers.rows.extend_from_slice(&self.compiled.reads.blank));
         let mut at = 0;
         while at < rows {
             let partition = batch.positions[at].partition;
@@ -345,12 +302,12 @@ impl ProfileEngine {
                 store.warm(&batch.user_hashes[rows.clone()]);
                 for row in rows {
                     let applied = self.apply(batch, row, store);
-                    self.applied.push(applied);
+                    self.outcomes.applied.push(applied);
                     if applied != Applied::Counted {
                         self.buffers.rows[row * width..(row + 1) * width].fill(f64::NAN);
                     }
                     if keeps_memberships {
-                        self.times.push(store.clock().time());
+                        self.outcomes.times.push(store.clock().time());
                     }
                 }
             }
@@ -359,18 +316,18 @@ impl ProfileEngine {
             }
             at = end;
         }
-        for (_, slot) in &self.compiled.reads {
+        for (_, slot) in &self.compiled.reads.all {
             batch.columns.get_mut(*slot).doubles_mut().clear();
         }
         // A block of rows stays in the cache while its columns are filled.
         for block in self.buffers.rows.chunks((ROWS_WARMED * width).max(1)) {
-            for (index, (_, slot)) in self.compiled.reads.iter().enumerate() {
+            for (index, (_, slot)) in self.compiled.reads.all.iter().enumerate() {
                 batch.columns.get_mut(*slot).doubles_mut().extend(block[index..].iter().step_by(width));
             }
         }
         self.compiled.after.run(&mut batch.columns, rows);
         // Otherwise a derived feature of an event that was not counted would be computed from the event's fields only.
-        for (row, applied) in self.applied.iter().enumerate() {
+        for (row, applied) in self.outcomes.applied.iter().enumerate() {
             if *applied != Applied::Counted {
                 for feature in &self.compiled.features {
                     batch.columns.get_mut(feature.slot).doubles_mut()[row] = f64::NAN;
@@ -408,9 +365,9 @@ impl ProfileEngine {
             store.note_place(batch.positions[row].offset);
             return Applied::Withheld;
         }
-        let basis = self.basis();
-        let Self { compiled, buffers, zones, fresh, memberships, .. } = self;
-        let Self { ttl, lateness, apart_max, horizon, ids_max, consent, .. } = self;
+        let Self { compiled, buffers, zones, fresh, kept, consent, .. } = self;
+        let Limits { ttl, lateness, apart_max, horizon, ids_max, .. } = self.limits;
+        let (basis, memberships) = (kept.basis(), kept.memberships.clone());
         let time = batch.times[row].0;
         let id = batch.event_ids[row];
         let (hash, user) = names.profile;
@@ -425,7 +382,7 @@ impl ProfileEngine {
         let newest = words[NEWEST] as i64;
         // A profile also expires by the user's own next event, if that comes long enough after the previous one.
         let now = partition_time.map_or(time, |it| it.max(time));
-        if newest != NEVER && newest < now.saturating_sub(*ttl) {
+        if newest != NEVER && newest < now.saturating_sub(ttl) {
             // The memberships have ended by then. The segments' decision reports it, as far as the last verdict permits.
             let ends = [basis.clone(), memberships.clone()];
             buffers.ends.clear();
@@ -447,14 +404,14 @@ impl ProfileEngine {
         let ids_at = fresh.len();
         let newest = words[NEWEST] as i64;
         let hash_of = |id| rapidhash::v3::rapidhash_v3(batch.columns.texts.bytes(id));
-        let id = (*horizon > 0 && !id.is_missing()).then(|| hash_of(id));
+        let id = (horizon > 0 && !id.is_missing()).then(|| hash_of(id));
         if let Some(id) = id {
             // While the key of pseudonyms changes, the id may have been remembered by the other one.
             let other = batch.others.get(row).filter(|other| !other.event_id.is_missing());
             let other = other.map_or(id, |other| hash_of(other.event_id));
             let ids = &words[ids_at..ids_at + words[IDS] as usize * ID_WORDS];
             // Expired ids are removed only when an event counts, so some from before the horizon may remain.
-            let oldest = newest.max(time) - *horizon;
+            let oldest = newest.max(time) - horizon;
             if ids
                 .chunks_exact(ID_WORDS)
                 .any(|known| (known[1] == id || known[1] == other) && known[0] as i64 >= oldest)
@@ -462,10 +419,10 @@ impl ProfileEngine {
                 return Applied::Duplicate;
             }
         }
-        if newest != NEVER && time < newest.saturating_sub(*lateness) {
+        if newest != NEVER && time < newest.saturating_sub(lateness) {
             return Applied::TooLate;
         }
-        if newest != NEVER && time.saturating_sub(newest) >= *apart_max {
+        if newest != NEVER && time.saturating_sub(newest) >= apart_max {
             // No window reaches an earlier tile, and the number of such a tile would be ambiguous.
             forget_tiles(compiled, words, ids_at);
         }
@@ -474,12 +431,12 @@ impl ProfileEngine {
         if words[FIRST] as i64 == NEVER {
             words[FIRST] = time as u64;
         }
-        if *horizon > 0 {
-            remember(words, ids_at, id, time, newest - *horizon, *ids_max);
+        if horizon > 0 {
+            remember(words, ids_at, id, time, newest - horizon, ids_max);
         }
 
         let (met, values) = buffers.inputs.of(compiled, row);
-        let out = &mut buffers.rows[row * compiled.reads.len()..(row + 1) * compiled.reads.len()];
+        let out = &mut buffers.rows[row * compiled.reads.all.len()..(row + 1) * compiled.reads.all.len()];
         let forever_at = HEADER + 1 + compiled.groups.len();
         let forever = forever_at..forever_at + compiled.forever.words();
 
@@ -491,7 +448,7 @@ impl ProfileEngine {
         for (number, group) in compiled.groups.iter().enumerate() {
             let [of_event, of_oldest] = &mut buffers.clocks[number];
             let tile = of_event.tile(time, group.tile);
-            let oldest = of_oldest.tile(newest - *lateness, group.tile) - group.tiles_max;
+            let oldest = of_oldest.tile(newest - lateness, group.tile) - group.tiles_max;
             let run = group.apply(words, (HEADER + 1 + number, at), (time, tile, oldest), met, values);
             let end = at + group.words(run);
             group.read_all(run, &words[at..end], (time, tile), &mut buffers.merged, out);

@@ -30,6 +30,7 @@ mod distinct;
 mod engine;
 mod finalize;
 mod fingerprint;
+mod kept;
 mod layout;
 mod membership;
 mod said;

@@ -1,7 +1,7 @@
 //! Removes the profile of an erased user, in two steps: at its place among the batch's events, and after the decisions
 //! about the events before it.
 
-use super::{CLEAN, Canary, Dirty, Erasures, POINT_OFFSETS, Point, Store, Swept, canary, changelog::record_digest};
+use super::{CLEAN, Canary, Erasures, Profiles, Store, canary};
 
 impl Store {
     /// The erased users.
@@ -39,7 +39,7 @@ impl Store {
     /// profile is dirty from there on. `None` if it was restored and is one from after the record.
     pub fn erase(&mut self, hash: u64, key: &[u8], offset: i64) -> Option<Option<&mut Vec<u64>>> {
         self.note_place(offset);
-        let Self { table, open, dirty, points, clock, .. } = self;
+        let Self { profiles: Profiles { table, open }, dirty, clock, .. } = self;
         let Some(entry) = table.find_mut(hash, |entry| open.key(&entry.place) == key) else { return Some(None) };
         let mut account = open.account(&entry.place);
         if account.covered > offset {
@@ -48,10 +48,7 @@ impl Store {
         if account.first_dirty == CLEAN {
             account.first_dirty = offset;
             open.set_account(&mut entry.place, account);
-            if points.back().is_none_or(|point| offset - point.offset >= POINT_OFFSETS) {
-                points.push_back(Point { offset, clock: *clock });
-            }
-            dirty.push_back(Dirty { offset, hash });
+            dirty.push(offset, hash, clock);
         }
         if account.applied > offset {
             return None;
@@ -63,21 +60,14 @@ impl Store {
     /// Removes the profile of an erased user, if there is one. With `buries`, schedules a tombstone for the next commit even
     /// if there is no known record: the changelog may have one of an earlier generation.
     pub fn remove(&mut self, hash: u64, key: &[u8], buries: bool) {
-        let Self { table, open, recorded, swept, must_bury, .. } = self;
-        let mut digest = None;
+        let Self { profiles: Profiles { table, open }, recorded, .. } = self;
+        let mut covered = i64::MIN;
         if let Ok(entry) = table.find_entry(hash, |entry| open.key(&entry.place) == key) {
             let place = entry.remove().0.place;
-            let covered = open.account(&place).covered;
-            if covered > i64::MIN {
-                *recorded -= 1;
-                digest = Some(record_digest(hash, covered));
-            }
+            covered = open.account(&place).covered;
             open.give_back(&place);
         }
-        if digest.is_some() || buries {
-            *must_bury = true;
-            swept.push(Swept { key: key.into(), digest: digest.unwrap_or_default() });
-        }
+        recorded.bury(hash, key, covered, buries);
     }
 
     /// Removes the erasures older than `keep`, now and then.
@@ -86,7 +76,7 @@ impl Store {
             return;
         }
         // Where a replay would start.
-        let clock = self.points.front().map_or(self.clock, |point| point.clock);
+        let clock = self.dirty.replay_point().map_or(self.clock, |point| point.clock);
         self.erasures.sweep(clock.time(), keep);
     }
 
@@ -97,19 +87,15 @@ impl Store {
             return;
         }
         // A swept profile whose choice is kept needs no tombstone yet: it does not count, and says the same.
-        while self.must_bury
-            && let Some(Swept { key, digest }) = self.swept.pop()
-        {
-            self.digest = self.digest.wrapping_sub(digest);
+        while let Some(key) = self.recorded.take_buried() {
             write(&key, None);
         }
-        self.must_bury = false;
         self.erasures.write(write);
     }
 
     /// Whether the changelog lacks nothing of users who were erased, or who moved to another name.
     pub fn is_erasure_written(&self) -> bool {
-        self.erasures.is_written() && !self.must_bury && self.moved.is_empty()
+        self.erasures.is_written() && !self.recorded.must_bury() && self.moves.are_written()
     }
 
     /// Takes over the erased users of the store that this one replaces, and writes them again: the changelog may lack some.

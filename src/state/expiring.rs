@@ -1,6 +1,6 @@
 //! What happens to users without an event: deadlines, and the clock ticks that reach them on a silent partition.
 
-use super::{Account, Canary, Dirty, Mark, POINT_OFFSETS, Point, Store, Ticks, canary};
+use super::{Account, Canary, Mark, Profiles, Store, Ticks, canary};
 
 impl Store {
     /// Makes [`Self::expire`] visit the user no later than this deadline.
@@ -22,12 +22,12 @@ impl Store {
     /// time is `partition_time`. A tick may be ahead of that, but it counts no further than the record: if it is ahead
     /// of the record, the clock that it came from was wrong.
     pub fn timer_time(&self, partition_time: Option<i64>, logged_at: i64) -> Option<i64> {
-        partition_time.max(self.ticked.map(|ticked| ticked.min(logged_at)))
+        partition_time.max(self.ticks.last().map(|ticked| ticked.min(logged_at)))
     }
 
     /// The time of the last clock tick.
     pub fn ticked(&self) -> Option<i64> {
-        self.ticked
+        self.ticks.last()
     }
 
     /// Visits the deadlines up to this time, which was reached after the event at `offset` or by a tick there. `end`
@@ -42,7 +42,7 @@ impl Store {
         // Deadlines that are not reached yet, because their profiles are ahead of the offset.
         let mut later = Vec::new();
         while let Some((deadline, hash)) = self.deadlines.take_due(time) {
-            let Self { table, open, deadlines, .. } = &mut *self;
+            let Self { profiles: Profiles { table, open }, deadlines, .. } = &mut *self;
             let mut became_dirty = 0;
             for entry in table.iter_hash_mut(hash).filter(|entry| entry.hash == hash) {
                 let Account { covered, applied, .. } = open.account(&entry.place);
@@ -67,7 +67,7 @@ impl Store {
                 }
             }
             for _ in 0..became_dirty {
-                self.insert_dirty(offset, hash);
+                self.dirty.insert(offset, hash, &self.clock);
             }
         }
         for (hash, deadline) in later {
@@ -75,37 +75,19 @@ impl Store {
         }
     }
 
-    /// Inserts a dirty profile, ordered by offset.
-    pub(super) fn insert_dirty(&mut self, offset: i64, hash: u64) {
-        let Self { dirty, points, batch_points, clock, .. } = self;
-        dirty.insert(dirty.partition_point(|dirty| dirty.offset <= offset), Dirty { offset, hash });
-        // After the last batch, the partition's time is still the one from before the event at the offset.
-        let of_batch = batch_points.iter().flatten().rev().find(|point| point.offset <= offset).copied();
-        let point = of_batch.unwrap_or(Point { offset, clock: *clock });
-        let at = points.partition_point(|point| point.offset <= offset);
-        let is_near =
-            |known: &Point| known.offset >= point.offset || of_batch.is_some() && offset - known.offset < POINT_OFFSETS;
-        if at == 0 || !points.get(at - 1).is_some_and(is_near) {
-            points.insert(at, point);
-        }
-    }
-
     /// Ends the batch started by [`Self::begin_batch`].
     pub fn end_batch(&mut self) {
-        self.batch_points.get_or_insert_default().clear();
+        self.dirty.clear_batch();
     }
 
     /// The ticks that the mark carries.
     pub fn ticks(&self) -> &Ticks {
-        &self.ticks
+        self.ticks.all()
     }
 
     /// Takes the next tick at or before this offset that a replay has not applied yet: its offset and its time.
     pub fn take_tick(&mut self, offset: i64) -> Option<(i64, i64)> {
-        let (at, time) = *self.ticks.all().get(self.ticks_applied).filter(|(at, _)| *at <= offset)?;
-        self.ticks_applied += 1;
-        self.ticked = Some(time);
-        Some((at, time))
+        self.ticks.take(offset)
     }
 
     /// Adds a clock tick before the record at `next`, which sets the time that deadlines are compared with. Every mark
@@ -113,18 +95,13 @@ impl Store {
     pub fn tick(&mut self, next: i64, time: i64, committed: i64) -> bool {
         let Mark { replay_from, clock, .. } = self.mark(next);
         self.ticks.forget_before(replay_from.min(committed), clock.time());
-        let is_added = self.ticks.add(next, time);
-        self.ticks_applied = self.ticks.all().len();
-        if is_added {
-            self.ticked = Some(time);
-        }
-        is_added
+        self.ticks.add(next, time)
     }
 
     /// Schedules every user whose words contain a deadline, after a restore. `find` returns the deadline and may change
     /// the words.
     pub fn schedule_all(&mut self, mut find: impl FnMut(&mut [u64]) -> (bool, Option<i64>)) {
-        let Self { table, open, deadlines, .. } = self;
+        let Self { profiles: Profiles { table, open }, deadlines, .. } = self;
         for entry in table.iter_mut() {
             let mut deadline = None;
             open.change(&mut entry.place, |_, words| {

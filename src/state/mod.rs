@@ -15,10 +15,13 @@
 
 mod changelog;
 mod clock;
+mod dirty;
 mod erasing;
 mod erasures;
 mod expiring;
 mod packed;
+mod profiles;
+mod recorded;
 mod renaming;
 mod slots;
 mod snapshot;
@@ -38,11 +41,13 @@ pub use snapshot::{SnapshotError, SnapshotOf, SnapshotReader, SnapshotWriter};
 pub use timers::{DEADLINE_BYTES, TICKS_MAX, Ticks};
 
 use crate::canary::{self, Canary};
-use changelog::record_digest;
-use hashbrown::HashTable;
-use slots::{Account, CLEAN, Entry, Open, OpenSlots, Place, Resting};
-use std::{borrow::Cow, collections::VecDeque};
-use timers::Deadlines;
+use dirty::{Dirty, DirtyQueue};
+use profiles::Profiles;
+use recorded::Recorded;
+use renaming::Moves;
+use slots::{Account, CLEAN, Entry, Open, Place, Resting};
+use std::borrow::Cow;
+use timers::{AppliedTicks, Deadlines};
 
 /// The hash of a user's key in the profile table. It is part of the mark, so it must not change between versions.
 pub fn hash_key(key: &[u8]) -> u64 {
@@ -111,78 +116,27 @@ pub fn packed_bytes(words: &[u64]) -> usize {
 #[derive(Clone, Copy, Debug)]
 pub struct PackedProfile<'a>(&'a [u8]);
 
-/// The number of users prefetched at a time: about as many loads as a core can have in flight at once.
-const WARMED: usize = 16;
-
-/// The number of words in a cache line.
-const WORDS_PER_LINE: usize = 8;
-
-/// A profile that became dirty. It is looked up by offset and hash; the lookup fails if it has been written since.
-#[derive(Clone, Copy, Debug)]
-struct Dirty {
-    offset: i64,
-    hash: u64,
-}
-
-/// The distance in offsets between replay points, so a mark lies at most this far before the oldest dirty event. A
-/// replay skips events that the records already include, on either side of the oldest dirty event.
-const POINT_OFFSETS: i64 = 64;
-
-/// An offset from which the input can be replayed.
-#[derive(Clone, Copy, Debug)]
-struct Point {
-    offset: i64,
-    /// The partition time just before that event.
-    clock: PartitionClock,
-}
-
-/// A profile that was swept, until its tombstone is written.
-#[derive(Debug)]
-struct Swept {
-    key: Box<[u8]>,
-    /// What its record adds to the digest of the changelog; 0 for an unusable record.
-    digest: u64,
-}
-
 /// The profiles of one partition.
 #[derive(Debug, Default)]
 pub struct Store {
-    table: HashTable<Entry>,
-    open: OpenSlots,
+    profiles: Profiles,
     clock: PartitionClock,
     ceilings: Ceilings,
     /// The partition's time at the last sweep.
     swept_at: Option<i64>,
-    /// Oldest first.
-    dirty: VecDeque<Dirty>,
-    /// Oldest first: one point at or before the oldest dirty event, and all later ones.
-    points: VecDeque<Point>,
-    /// The points of the current batch. Kept only if memberships may change profiles after the batch's events are
-    /// applied.
-    batch_points: Option<Vec<Point>>,
+    /// What the changelog lacks of the profiles.
+    dirty: DirtyQueue,
+    /// What the changelog has of them.
+    recorded: Recorded,
     /// The users' deadlines: when something happens to them without an event.
     deadlines: Deadlines,
-    ticks: Ticks,
-    /// How many of the ticks have been applied. The rest are still ahead, in a replay.
-    ticks_applied: usize,
-    /// The time of the last applied tick.
-    ticked: Option<i64>,
-    /// The swept profiles whose records are still in the changelog.
-    swept: Vec<Swept>,
-    /// The number of held profiles that have a record in the changelog.
-    recorded: usize,
-    /// The sum of [`record_digest`] over the held and the swept profiles that have a record in the changelog.
-    digest: u64,
+    ticks: AppliedTicks,
     /// How often the profiles were rebuilt from the input.
     generation: u64,
     /// The users who were erased. They outlast all profiles.
     erasures: Erasures,
-    /// Whether the next commit must contain the tombstones of `swept`, because a user among them was erased, or moved.
-    must_bury: bool,
-    /// Since when users are named by the pseudonyms of which key, if they have moved to it.
-    named: Option<NamedSince>,
-    /// The users who have moved to another name, with its hash, until their profiles are written under it.
-    moved: Vec<(u64, Box<[u8]>)>,
+    /// The users who move to another name.
+    moves: Moves,
 }
 
 impl Store {
@@ -198,44 +152,32 @@ impl Store {
 
     /// The number of held profiles.
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.profiles.len()
     }
 
     /// Whether no profile is held.
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.profiles.is_empty()
     }
 
     /// The bytes of keys, profiles and the table with its slack. Excludes the allocator's overhead.
     pub fn bytes(&self) -> usize {
-        let entry = |entry: &Entry| if let Place::Rests(resting) = &entry.place { resting.0.len() } else { 0 };
-        let open = self.open.slots.iter().map(Open::bytes).sum::<usize>();
-        self.table.iter().map(entry).sum::<usize>() + self.table.allocation_size() + open
+        self.profiles.bytes()
     }
 
     /// Estimates [`Store::bytes`] from a sample. The order of a hash table is random enough for that.
     pub fn bytes_estimate(&self) -> usize {
-        const SOME: usize = 256;
-        let entry = |entry: &Entry| {
-            size_of::<Entry>()
-                + match &entry.place {
-                    Place::Open(slot) => self.open.slots[*slot as usize].bytes(),
-                    Place::Rests(resting) => resting.0.len(),
-                }
-        };
-        let some: usize = self.table.iter().take(SOME).map(entry).sum();
-        some * self.len() / self.len().clamp(1, SOME)
+        self.profiles.bytes_estimate()
     }
 
     /// The words of a user's profile, if there is one.
     pub fn get(&self, hash: u64, key: &[u8]) -> Option<Cow<'_, [u64]>> {
-        let same = |entry: &Entry| self.open.key(&entry.place) == key;
-        self.table.find(hash, same).map(|entry| self.open.read(&entry.place))
+        self.profiles.get(hash, key)
     }
 
     /// All users with their words, unordered.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Cow<'_, [u64]>)> {
-        self.table.iter().map(|entry| (self.open.key(&entry.place), self.open.read(&entry.place)))
+        self.profiles.iter()
     }
 
     /// Returns the words of a user for the event at `offset` to change, and the partition time including that event.
@@ -263,9 +205,9 @@ impl Store {
         offset: i64,
         (witness, witnessed): (u64, i64),
     ) -> Option<(&mut Vec<u64>, Option<i64>)> {
-        self.make_room();
+        self.profiles.make_room();
         self.note_place(offset);
-        let Self { table, open, dirty, points, clock, .. } = self;
+        let Self { profiles: Profiles { table, open }, dirty, clock, .. } = self;
         let same = |entry: &Entry| open.key(&entry.place) == key;
         let entry = match table.entry(hash, same, |entry| entry.hash) {
             hashbrown::hash_table::Entry::Occupied(entry) => entry.into_mut(),
@@ -283,10 +225,7 @@ impl Store {
         if account.first_dirty == CLEAN && !(canary::is_in(Canary::DirtyNotRewritten) && account.covered > i64::MIN) {
             account.first_dirty = offset;
             open.set_account(&mut entry.place, account);
-            if points.back().is_none_or(|point| offset - point.offset >= POINT_OFFSETS) {
-                points.push_back(Point { offset, clock: *clock });
-            }
-            dirty.push_back(Dirty { offset, hash });
+            dirty.push(offset, hash, clock);
         }
         clock.note(witness, witnessed);
         // The snapshot includes the event but the changelog does not, so the profile is dirty nevertheless.
@@ -299,63 +238,18 @@ impl Store {
 
     /// Notes the place of a row in the batch, even if it changes no profile: memberships may end after it.
     pub fn note_place(&mut self, offset: i64) {
-        let Self { batch_points, clock, .. } = self;
-        if let Some(batch_points) = batch_points
-            && batch_points.last().is_none_or(|point| offset - point.offset >= POINT_OFFSETS)
-        {
-            batch_points.push(Point { offset, clock: *clock });
-        }
+        self.dirty.note_place(offset, &self.clock);
     }
 
     /// The words of a user who has a profile, for further changes by an event that [`Self::entry`] has already seen.
     /// Allocates for a packed profile.
     pub fn words(&mut self, hash: u64, key: &[u8]) -> Option<&mut Vec<u64>> {
-        let Self { table, open, .. } = self;
-        let entry = table.find_mut(hash, |entry| open.key(&entry.place) == key)?;
-        let slot = open.open(hash, &mut entry.place);
-        Some(&mut open.slots[slot as usize].words)
+        self.profiles.words(hash, key)
     }
 
     /// Prefetches what the events of these users will read. Loads issued together wait together.
     pub fn warm(&self, hashes: &[u64]) {
-        let mut sum = 0_u64;
-        let mut places = [None; WARMED];
-        for hashes in hashes.chunks(WARMED) {
-            for (hash, place) in hashes.iter().zip(&mut places) {
-                *place = self.table.find(*hash, |entry| entry.hash == *hash).map(|entry| &entry.place);
-            }
-            for place in places[..hashes.len()].iter().flatten() {
-                sum ^= match place {
-                    Place::Open(slot) => self.open.slots[*slot as usize].hash,
-                    Place::Rests(resting) => u64::from(resting.0[0]),
-                };
-            }
-            for place in places[..hashes.len()].iter().flatten() {
-                if let Place::Open(slot) = place {
-                    let open = &self.open.slots[*slot as usize];
-                    sum ^= open.words.iter().step_by(WORDS_PER_LINE).fold(0, |sum, word| sum ^ word);
-                    sum ^= open.key.first().copied().map_or(0, u64::from);
-                }
-            }
-        }
-        std::hint::black_box(sum);
-    }
-
-    /// Packs an idle profile if too many are open.
-    fn make_room(&mut self) {
-        let Self { table, open, .. } = self;
-        let allowed = OPEN_MIN.max(table.len() / OPEN_SHARE);
-        if open.slots.len() - open.free.len() < allowed {
-            return;
-        }
-        let Some(slot) = open.idle() else { return };
-        let is_it = |entry: &Entry| matches!(entry.place, Place::Open(of) if of == slot);
-        if let Some(entry) = table.find_mut(open.slots[slot as usize].hash, is_it) {
-            let account = open.account(&entry.place);
-            let (key, PackedProfile(packed)) = open.pack(&entry.place);
-            let resting = Resting::new(account, key, packed);
-            open.give_back(&std::mem::replace(&mut entry.place, Place::Rests(resting)));
-        }
+        self.profiles.warm(hashes);
     }
 
     /// The partition time and the users that define it.
@@ -366,7 +260,7 @@ impl Store {
     /// Starts a batch whose events may be followed by further changes to profiles. [`Self::expire`] needs to know where
     /// each of the batch's offsets can be replayed from.
     pub fn begin_batch(&mut self) {
-        self.batch_points.get_or_insert_default().clear();
+        self.dirty.clear_batch();
     }
 
     /// The latest allowed time of the event at this offset. `latest` is what the process would allow now. It applies if
@@ -401,8 +295,8 @@ impl Store {
         let Some(time) = self.clock.time() else { return };
         let swept_at = *self.swept_at.get_or_insert(time);
         if time.saturating_sub(swept_at) > ttl / SWEEPS_PER_TTL {
-            let Self { table, open, swept, recorded, erasures, points, clock, .. } = self;
-            let replay_time = points.front().map_or(*clock, |point| point.clock).time();
+            let Self { profiles: Profiles { table, open }, recorded, erasures, dirty, clock, .. } = self;
+            let replay_time = dirty.replay_point().map_or(*clock, |point| point.clock).time();
             let (mut kept, mut is_cut) = (0, false);
             table.retain(|entry| {
                 let first = open.first(&entry.place);
@@ -424,12 +318,7 @@ impl Store {
                     }
                 }
                 if gone {
-                    let covered = open.account(&entry.place).covered;
-                    if covered > i64::MIN {
-                        *recorded -= 1;
-                        let digest = record_digest(entry.hash, covered);
-                        swept.push(Swept { key: open.key(&entry.place).into(), digest });
-                    }
+                    recorded.sweep(entry.hash, open.key(&entry.place), open.account(&entry.place).covered);
                     open.give_back(&entry.place);
                 }
                 !gone
@@ -443,27 +332,23 @@ impl Store {
     /// Restores a profile whose record covers all events before `covered`, and whose state includes all events before
     /// `applied`; `None` is a tombstone. Must not be called after the first event.
     pub fn restore(&mut self, hash: u64, key: &[u8], packed: Option<&[u8]>, covered: i64, applied: i64) {
-        let Self { table, open, recorded, digest, .. } = self;
+        let Self { profiles: Profiles { table, open }, recorded, .. } = self;
         let same = |entry: &Entry| open.key(&entry.place) == key;
         match (table.entry(hash, same, |entry| entry.hash), packed) {
             (hashbrown::hash_table::Entry::Occupied(entry), None) => {
                 let place = entry.remove().0.place;
-                *digest = digest.wrapping_sub(record_digest(hash, open.account(&place).covered));
+                recorded.remove(hash, open.account(&place).covered);
                 open.give_back(&place);
-                *recorded -= 1;
             }
             (hashbrown::hash_table::Entry::Vacant(_), None) => {}
             (hashbrown::hash_table::Entry::Occupied(entry), Some(packed)) => {
                 let place = &mut entry.into_mut().place;
-                let before = open.account(place);
-                *digest =
-                    digest.wrapping_sub(record_digest(hash, before.covered)).wrapping_add(record_digest(hash, covered));
+                recorded.write(hash, open.account(place).covered, covered);
                 let account = Account { covered, applied, ..Account::NEW };
                 open.give_back(&std::mem::replace(place, Place::Rests(Resting::new(account, key, packed))));
             }
             (hashbrown::hash_table::Entry::Vacant(entry), Some(packed)) => {
-                *recorded += 1;
-                *digest = digest.wrapping_add(record_digest(hash, covered));
+                recorded.write(hash, i64::MIN, covered);
                 let account = Account { covered, applied, ..Account::NEW };
                 entry.insert(Entry { hash, place: Place::Rests(Resting::new(account, key, packed)) });
             }
@@ -473,12 +358,12 @@ impl Store {
     /// Records that a profile restored from a snapshot has been dirty since this offset, whatever later events do to
     /// it.
     pub fn restore_dirty(&mut self, hash: u64, key: &[u8], offset: i64) {
-        let Self { table, open, dirty, .. } = self;
+        let Self { profiles: Profiles { table, open }, dirty, .. } = self;
         if let Some(entry) = table.find_mut(hash, |entry| open.key(&entry.place) == key) {
             let account = open.account(&entry.place);
             if (account.covered..account.applied).contains(&offset) {
                 open.set_account(&mut entry.place, Account { first_dirty: offset, ..account });
-                dirty.push_back(Dirty { offset, hash });
+                dirty.restore(offset, hash);
             }
         }
     }
@@ -486,15 +371,11 @@ impl Store {
     /// Ends a restore, after which the input continues from `next`. Sorts the dirty profiles and drops those that the
     /// changelog has replaced since.
     pub fn end_restore(&mut self, next: i64) {
-        let Self { table, open, dirty, points, clock, .. } = self;
-        dirty.retain(|Dirty { offset, hash }| {
+        let Self { profiles: Profiles { table, open }, dirty, clock, .. } = self;
+        dirty.end_restore(next, clock, |Dirty { offset, hash }| {
             let is_it = |entry: &Entry| entry.hash == *hash && open.account(&entry.place).first_dirty == *offset;
             table.find(*hash, is_it).is_some()
         });
-        dirty.make_contiguous().sort_unstable_by_key(|dirty| dirty.offset);
-        if !dirty.is_empty() {
-            points.push_front(Point { offset: next, clock: *clock });
-        }
     }
 
     /// Replaces the state of a restored profile by another one that includes the same events.
@@ -507,21 +388,14 @@ impl Store {
         key: &[u8],
         change: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
     ) -> Result<(), E> {
-        let Self { table, open, .. } = self;
-        if let Some(entry) = table.find_mut(hash, |entry| open.key(&entry.place) == key) {
-            let account = open.account(&entry.place);
-            let (_, PackedProfile(state)) = open.pack(&entry.place);
-            let resting = Resting::new(account, key, &change(state)?);
-            open.give_back(&std::mem::replace(&mut entry.place, Place::Rests(resting)));
-        }
-        Ok(())
+        self.profiles.convert(hash, key, change)
     }
 
     /// Goes back to the partition time, ceilings and ticks of a mark, before a replay from there.
     pub fn rewind(&mut self, clock: PartitionClock, ceilings: Ceilings, ticks: Ticks) {
         (self.clock, self.ceilings, self.swept_at) = (clock, ceilings, clock.time());
-        (self.ticks, self.ticks_applied, self.ticked) = (ticks, 0, None);
-        self.points.clear();
+        self.ticks = AppliedTicks::before(&ticks);
+        self.dirty.clear_points();
     }
 }
 

@@ -5,10 +5,7 @@
 //! profile under the new name and none under the former one; so a restore finds one of them. What the profile has counted is the
 //! same under both.
 
-use super::{
-    Account, CLEAN, Canary, Dirty, Entry, NamedSince, POINT_OFFSETS, PackedProfile, Place, Point, Store, Swept, canary,
-    changelog::record_digest,
-};
+use super::{Account, CLEAN, Canary, Entry, NamedSince, PackedProfile, Place, Profiles, Store, canary};
 
 /// A user: the hash of the key, and the key.
 type User<'a> = (u64, &'a [u8]);
@@ -24,44 +21,57 @@ pub enum Renamed {
     Dropped(Vec<u64>),
 }
 
+/// The users who move to another name.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    /// Since when users are named by the pseudonyms of which key, if they have moved to it.
+    pub(super) named: Option<NamedSince>,
+    /// Those who have moved, with the hash of the new name, until their profiles are written under it.
+    unwritten: Vec<(u64, Box<[u8]>)>,
+}
+
+impl Moves {
+    /// Whether every profile that moved is written under its new name.
+    pub(super) fn are_written(&self) -> bool {
+        self.unwritten.is_empty()
+    }
+}
+
 impl Store {
     /// Since when users are named by the pseudonyms of which key, if they have moved to it.
     pub fn named(&self) -> Option<NamedSince> {
-        self.named
+        self.moves.named
     }
 
     /// Notes since when users are named by the pseudonyms of which key.
     pub fn name_since(&mut self, named: Option<NamedSince>) {
-        self.named = named;
+        self.moves.named = named;
     }
 
     /// Whether a record is from before the change of the key, and so named by the previous one.
     pub fn is_named_before(&self, offset: i64) -> bool {
-        self.named.is_some_and(|named| offset < named.offset)
+        self.moves.named.is_some_and(|named| offset < named.offset)
     }
 
     /// Whether there is a profile with this name.
     pub fn holds(&self, (hash, key): User<'_>) -> bool {
-        self.table.find(hash, |entry| self.open.key(&entry.place) == key).is_some()
+        self.profiles.find(hash, key).is_some()
     }
 
     /// Whether there is a profile with this name whose record includes the event at this offset.
     pub fn covers(&self, (hash, key): User<'_>, offset: i64) -> bool {
-        let found = self.table.find(hash, |entry| self.open.key(&entry.place) == key);
-        found.is_some_and(|entry| offset < self.open.account(&entry.place).covered)
+        let found = self.profiles.find(hash, key);
+        found.is_some_and(|entry| offset < self.profiles.open.account(&entry.place).covered)
     }
 
     /// Makes a profile dirty from the event at this offset, at which it moves, whether or not the event counts.
     pub fn touch(&mut self, (hash, key): User<'_>, offset: i64) {
-        let Self { table, open, dirty, points, clock, .. } = self;
+        let Self { profiles: Profiles { table, open }, dirty, clock, .. } = self;
         let Some(entry) = table.find_mut(hash, |entry| open.key(&entry.place) == key) else { return };
         let account = open.account(&entry.place);
         if account.first_dirty == CLEAN && offset >= account.covered {
             open.set_account(&mut entry.place, Account { first_dirty: offset, ..account });
-            if points.back().is_none_or(|point| offset - point.offset >= POINT_OFFSETS) {
-                points.push_back(Point { offset, clock: *clock });
-            }
-            dirty.push_back(Dirty { offset, hash });
+            dirty.push(offset, hash, clock);
         }
     }
 
@@ -69,28 +79,23 @@ impl Store {
     /// commit. The event at which this happens has made both dirty. With `buries`, the next commit has a tombstone for the former
     /// name even if there is no known record of it.
     pub fn rename(&mut self, (former_hash, former): User<'_>, (hash, key): User<'_>, buries: bool) -> Renamed {
-        self.make_room();
+        self.profiles.make_room();
         let holds_new = self.holds((hash, key));
-        let Self { table, open, recorded, swept, must_bury, moved, dirty, .. } = self;
+        let Self { profiles: Profiles { table, open }, recorded, moves, dirty, .. } = self;
         let Ok(entry) = table.find_entry(former_hash, |entry| open.key(&entry.place) == former) else {
             return Renamed::Nothing;
         };
         let place = entry.remove().0.place;
         let (account, words) = (open.account(&place), open.read(&place).into_owned());
         open.give_back(&place);
-        let has_record = account.covered > i64::MIN;
-        let digest = if has_record { record_digest(former_hash, account.covered) } else { 0 };
         // Only then must the profile be in the same commit. Without a record, a replay gives the same again.
-        let is_buried = has_record || buries;
-        if canary::is_in(Canary::MoveForgetsTombstone) {
-            // Nothing else may tell that it is still there.
-        } else if is_buried {
-            *recorded -= usize::from(has_record);
-            *must_bury = true;
-            swept.push(Swept { key: former.into(), digest });
+        let is_buried = account.covered > i64::MIN || buries;
+        // Nothing else may tell that it is still there.
+        if !canary::is_in(Canary::MoveForgetsTombstone) {
+            recorded.bury(former_hash, former, account.covered, buries);
         }
         if is_buried {
-            moved.push((hash, key.into()));
+            moves.unwritten.push((hash, key.into()));
         }
         if holds_new {
             return Renamed::Dropped(words);
@@ -100,8 +105,7 @@ impl Store {
         table.insert_unique(hash, Entry { hash, place: Place::Open(slot) }, |entry| entry.hash);
         // Its replay point is that of the former name.
         if account.first_dirty != CLEAN {
-            let offset = account.first_dirty;
-            dirty.insert(dirty.partition_point(|dirty| dirty.offset <= offset), Dirty { offset, hash });
+            dirty.insert_without_point(account.first_dirty, hash);
         }
         Renamed::Moved
     }
@@ -117,11 +121,11 @@ impl Store {
     /// the partition, together with the tombstones of their former names ([`Self::write_erasures`]). Returns how many there were.
     pub fn write_moved(&mut self, next: i64, mut write: impl FnMut(&[u8], PackedProfile<'_>)) -> usize {
         let mut written = 0;
-        let Self { table, open, recorded, digest, moved, .. } = self;
+        let Self { profiles: Profiles { table, open }, recorded, moves, .. } = self;
         if canary::is_in(Canary::MoveNotCommitted) {
-            moved.clear();
+            moves.unwritten.clear();
         }
-        for (hash, key) in moved.drain(..) {
+        for (hash, key) in moves.unwritten.drain(..) {
             // One that was erased since is not found, and one that was written since is clean.
             let Some(entry) = table.find_mut(hash, |entry| *open.key(&entry.place) == *key) else { continue };
             let account = open.account(&entry.place);
@@ -130,12 +134,7 @@ impl Store {
             }
             let (key, profile) = open.pack(&entry.place);
             write(key, profile);
-            if account.covered == i64::MIN {
-                *recorded += 1;
-            } else {
-                *digest = digest.wrapping_sub(record_digest(hash, account.covered));
-            }
-            *digest = digest.wrapping_add(record_digest(hash, next));
+            recorded.write(hash, account.covered, next);
             open.set_account(&mut entry.place, Account { covered: next, first_dirty: CLEAN, ..account });
             written += 1;
         }

@@ -88,7 +88,7 @@ fn a_sweep_drops_all_that_leave_nothing_and_keeps_something_of_a_few_at_a_time()
 #[test]
 fn the_oldest_dirty_profile_is_written_first_and_the_mark_moves_behind_it() {
     let mut store = Store::default();
-    let far = POINT_OFFSETS;
+    let far = dirty::POINT_OFFSETS;
     for (offset, key) in [(5, b"a"), (6 + far, b"b"), (7 + far, b"a"), (8 + 2 * far, b"c"), (9 + 2 * far, b"d")] {
         let (words, _) = store.entry(u64::from(key[0]), key, &[0], offset, offset * 10).expect("not covered");
         words[0] += 1;
@@ -164,7 +164,7 @@ fn idle_profiles_rest_packed_and_open_as_they_were() {
             assert_eq!(*words, [user, round, round * user]);
             (words[1], words[2]) = (round + 1, (round + 1) * user);
         }
-        let open = store.open.slots.len() - store.open.free.len();
+        let open = store.profiles.open.slots.len() - store.profiles.open.free.len();
         assert!(open <= OPEN_MIN.max(users as usize / OPEN_SHARE) + 1, "{open} are open");
         assert_eq!(store.len(), users as usize);
     }

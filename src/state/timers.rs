@@ -145,6 +145,55 @@ impl Ticks {
     }
 }
 
+/// The ticks of a partition, and how far a replay has come with them.
+#[derive(Debug, Default)]
+pub(super) struct AppliedTicks {
+    all: Ticks,
+    /// How many of them have been applied. The rest are still ahead, in a replay.
+    applied: usize,
+    /// The time of the last applied one.
+    last: Option<i64>,
+}
+
+impl AppliedTicks {
+    /// The ticks of a mark, before a replay from there.
+    pub(super) fn before(all: &Ticks) -> Self {
+        Self { all: *all, applied: 0, last: None }
+    }
+
+    pub(super) fn all(&self) -> &Ticks {
+        &self.all
+    }
+
+    /// The time of the last applied tick.
+    pub(super) fn last(&self) -> Option<i64> {
+        self.last
+    }
+
+    /// Takes the next tick at or before this offset that has not been applied: its offset and its time.
+    pub(super) fn take(&mut self, offset: i64) -> Option<(i64, i64)> {
+        let (at, time) = *self.all.all().get(self.applied).filter(|(at, _)| *at <= offset)?;
+        self.applied += 1;
+        self.last = Some(time);
+        Some((at, time))
+    }
+
+    /// Drops the ticks that no replay needs any more: see [`Ticks::forget_before`].
+    pub(super) fn forget_before(&mut self, offset: i64, time: Option<i64>) {
+        self.all.forget_before(offset, time);
+    }
+
+    /// Adds and applies a tick. Returns whether it was added: see [`Ticks::add`].
+    pub(super) fn add(&mut self, offset: i64, time: i64) -> bool {
+        let is_added = self.all.add(offset, time);
+        self.applied = self.all.all().len();
+        if is_added {
+            self.last = Some(time);
+        }
+        is_added
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -59,6 +59,28 @@ impl SuppressReason {
     }
 }
 
+/// What is counted beside the events of a batch. None of it is in another count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// Events replayed to rebuild profiles. Nothing is written for them.
+    pub replayed: u64,
+    /// Decisions about memberships that ended without an event.
+    pub expired: u64,
+    /// Users whose profiles moved to the pseudonym of another key.
+    pub moved: u64,
+    /// Notes of erasures that were dropped because there were too many.
+    pub erasures_dropped: u64,
+}
+
+impl Beside {
+    fn add(&mut self, other: &Self) {
+        self.replayed += other.replayed;
+        self.expired += other.expired;
+        self.moved += other.moved;
+        self.erasures_dropped += other.erasures_dropped;
+    }
+}
+
 /// The counts of a batch. Every event is in exactly one of `decisions`, `duplicates`, `suppressed`, `erasures` and
 /// `dead_letters`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -81,16 +103,10 @@ pub struct Counts {
     pub dead_letters: Vec<(RejectReason, u64)>,
     /// Requests to erase a user.
     pub erasures: u64,
-    /// Notes of erasures that were dropped because there were too many.
-    pub erasures_dropped: u64,
-    /// Users whose profiles moved to the pseudonym of another key. They are in no other count.
-    pub moved: u64,
-    /// Events replayed to rebuild profiles. Nothing is written for them, and no other count includes them.
-    pub replayed: u64,
     /// Events that named an unknown time zone.
     pub unknown_zones: u64,
-    /// Decisions about memberships that ended without an event. They are in no other count.
-    pub expired: u64,
+    /// What is no event of the batch.
+    pub beside: Beside,
     /// Timings and scores of the batch. [`Progress`] does not add them up.
     pub detail: Detail,
 }
@@ -138,7 +154,7 @@ impl Counts {
 
     /// Like [`Counts::set_aside`], for a decision about memberships that ended without an event.
     pub fn set_aside_expiry(&mut self) {
-        self.expired -= 1;
+        self.beside.expired -= 1;
         self.dead_letter(RejectReason::OutputTooLarge);
     }
 
@@ -172,11 +188,8 @@ impl Counts {
         }
         self.duplicates += other.duplicates;
         self.erasures += other.erasures;
-        self.erasures_dropped += other.erasures_dropped;
-        self.moved += other.moved;
-        self.replayed += other.replayed;
         self.unknown_zones += other.unknown_zones;
-        self.expired += other.expired;
+        self.beside.add(&other.beside);
         for (reason, count) in &other.suppressed {
             add(&mut self.suppressed, *reason, *count);
         }
@@ -202,7 +215,7 @@ impl Counts {
             ("duplicate", self.duplicates),
             ("suppressed", self.suppressed_total()),
             ("erasure", self.erasures),
-            ("replayed", self.replayed),
+            ("replayed", self.beside.replayed),
         ] {
             add(&EVENTS, &[outcome], count);
         }
@@ -219,9 +232,9 @@ impl Counts {
             add(&CONSENT_REFUSED, &[activity.name(), reason], *count);
         }
         add(&UNKNOWN_ZONES, &[], self.unknown_zones);
-        add(&EXPIRED_MEMBERSHIPS, &[], self.expired);
-        add(&ERASURES_DROPPED, &[], self.erasures_dropped);
-        add(&USERS_RENAMED, &[], self.moved);
+        add(&EXPIRED_MEMBERSHIPS, &[], self.beside.expired);
+        add(&ERASURES_DROPPED, &[], self.beside.erasures_dropped);
+        add(&USERS_RENAMED, &[], self.beside.moved);
     }
 
     /// Resets all counts but keeps the memory.

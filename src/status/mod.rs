@@ -12,11 +12,11 @@ mod role;
 mod trace;
 mod view;
 
-pub use counts::{Counts, SuppressReason};
+pub use counts::{Beside, Counts, SuppressReason};
 pub use detail::{Detail, RecentDecision, Stage, StageTimes};
 pub use health::{Health, Restoring};
 pub use partition::{PartitionView, Phase};
 pub use progress::Progress;
 pub use role::{RoleName, RolePhase, RoleStatus};
 pub use trace::{Trace, TraceParent};
-pub use view::{ClientReport, Latency, SegmentCounts, View, WorkerEvent, WorkerStatus};
+pub use view::{ClientReport, Latency, Recent, SegmentCounts, View, WorkerEvent, WorkerHealth, WorkerStatus};

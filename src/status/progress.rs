@@ -39,7 +39,10 @@ impl Progress {
     /// A copy of the worker's view, completed by its health.
     pub fn status(&self) -> WorkerStatus {
         let health = self.health();
-        WorkerStatus { silent: health.silent_for(), is_behind: health.is_behind(), ..self.view().status() }
+        let mut status = self.view().status();
+        status.health.silent = health.silent_for();
+        status.health.is_behind = health.is_behind();
+        status
     }
 
     /// Partitions, latencies, scores and recent decisions.

@@ -70,17 +70,49 @@ pub struct WorkerEvent {
     pub detail: String,
 }
 
-/// A copy of a worker's state, for metrics and the live page.
-#[derive(Clone, Debug)]
-pub struct WorkerStatus {
-    /// The assigned partitions.
-    pub partitions: Vec<PartitionView>,
+/// Whether a worker runs and moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkerHealth {
     /// Whether the group has assigned partitions yet.
     pub is_member: bool,
     /// How long ago the worker last ran its loop.
     pub silent: Duration,
     /// Whether records are waiting without progress.
     pub is_behind: bool,
+}
+
+/// What a worker did last, newest last.
+#[derive(Clone, Debug, Default)]
+pub struct Recent {
+    /// Its decisions.
+    pub decisions: VecDeque<RecentDecision>,
+    /// What happened to it.
+    pub events: VecDeque<WorkerEvent>,
+}
+
+impl Recent {
+    fn decided(&mut self, decision: RecentDecision) {
+        while self.decisions.len() >= DECISIONS_MAX {
+            self.decisions.pop_front();
+        }
+        self.decisions.push_back(decision);
+    }
+
+    fn happened(&mut self, event: WorkerEvent) {
+        while self.events.len() >= EVENTS_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+}
+
+/// A copy of a worker's state, for metrics and the live page.
+#[derive(Clone, Debug)]
+pub struct WorkerStatus {
+    /// The assigned partitions.
+    pub partitions: Vec<PartitionView>,
+    /// Whether it runs.
+    pub health: WorkerHealth,
     /// The latency of decisions.
     pub latency: Latency,
     /// Scores by bin.
@@ -91,10 +123,8 @@ pub struct WorkerStatus {
     pub campaigns: Vec<(String, Tally)>,
     /// The times spent in the stages.
     pub stages: StageTimes,
-    /// The last decisions, newest last.
-    pub decisions: VecDeque<RecentDecision>,
-    /// The last events, newest last.
-    pub events: VecDeque<WorkerEvent>,
+    /// The last decisions and events.
+    pub recent: Recent,
     /// The models that score, each with the name of its variant, which is empty without an experiment.
     pub models: Vec<(String, ModelInfo)>,
     /// The last report of the Kafka client.
@@ -146,16 +176,13 @@ impl Default for View {
     fn default() -> Self {
         let status = WorkerStatus {
             partitions: Vec::new(),
-            is_member: false,
-            silent: Duration::ZERO,
-            is_behind: false,
+            health: WorkerHealth::default(),
             latency: Latency::default(),
             scores: Distribution::new(&SCORE_BOUNDS),
             segments: Vec::new(),
             campaigns: Vec::new(),
             stages: StageTimes::default(),
-            decisions: VecDeque::new(),
-            events: VecDeque::new(),
+            recent: Recent::default(),
             models: Vec::new(),
             client: ClientReport::default(),
             policy: None,
@@ -225,10 +252,7 @@ impl View {
         }
         status.stages.add(&detail.stages);
         if let Some(last) = detail.last {
-            while status.decisions.len() >= DECISIONS_MAX {
-                status.decisions.pop_front();
-            }
-            status.decisions.push_back(last);
+            status.recent.decided(last);
         }
     }
 
@@ -245,11 +269,8 @@ impl View {
     /// Adds an event.
     pub fn happened(&self, at: EventTime, what: &'static str, detail: String) {
         let mut status = self.lock();
-        status.is_member |= what == "assigned";
-        while status.events.len() >= EVENTS_MAX {
-            status.events.pop_front();
-        }
-        status.events.push_back(WorkerEvent { at, what, detail });
+        status.health.is_member |= what == "assigned";
+        status.recent.happened(WorkerEvent { at, what, detail });
     }
 
     /// Asks the worker to trace one of this many commits.

@@ -87,10 +87,15 @@ pub struct AdminState {
     started: Instant,
     pseudonyms: RandomState,
     window: Mutex<Window>,
-    reload: Mutex<Option<Arc<Reload>>>,
+    reload: Reloading,
     erase: Mutex<Option<Arc<Erase>>>,
-    /// Permits one reload at a time.
-    reload_permit: Arc<Semaphore>,
+}
+
+/// How the configuration is reloaded, once that is known.
+struct Reloading {
+    run: Mutex<Option<Arc<Reload>>>,
+    /// One reload at a time.
+    permit: Arc<Semaphore>,
 }
 
 impl AdminState {
@@ -107,9 +112,8 @@ impl AdminState {
             started: Instant::now(),
             pseudonyms: RandomState::new(),
             window: Mutex::default(),
-            reload: Mutex::default(),
+            reload: Reloading { run: Mutex::default(), permit: Arc::new(Semaphore::new(1)) },
             erase: Mutex::default(),
-            reload_permit: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -137,7 +141,7 @@ impl AdminState {
 
     /// Sets how to reload the configuration.
     pub fn set_reload(&self, reload: Arc<Reload>) {
-        *self.reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
+        *self.reload.run.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
     }
 
     /// Stores the workers' current counts, for the last minute on the page.
@@ -190,14 +194,14 @@ impl AdminState {
         }
         reasons.extend_from_slice(&self.topic_faults.lock().unwrap_or_else(PoisonError::into_inner));
         for (number, worker) in workers.iter().enumerate() {
-            if worker.silent > SILENCE_READY {
-                let time = crate::duration::display(Duration::from_secs(worker.silent.as_secs()));
+            if worker.health.silent > SILENCE_READY {
+                let time = crate::duration::display(Duration::from_secs(worker.health.silent.as_secs()));
                 reasons.push(format!("worker {number} has not run its loop for {time}"));
             }
-            if worker.is_behind {
+            if worker.health.is_behind {
                 reasons.push(format!("worker {number} has records waiting but commits nothing"));
             }
-            if !worker.is_member {
+            if !worker.health.is_member {
                 reasons.push(format!("worker {number} is waiting for the group to assign partitions"));
             }
             for it in &worker.partitions {
@@ -240,7 +244,7 @@ impl AdminState {
     /// Whether every loop of the process runs.
     pub fn is_alive(&self) -> bool {
         let is_alive = |silent: Duration| silent < SILENCE_ALIVE;
-        self.status().0.iter().all(|worker| is_alive(worker.silent))
+        self.status().0.iter().all(|worker| is_alive(worker.health.silent))
             && self.role().is_none_or(|role| is_alive(role.health().silent_for()))
     }
 

@@ -71,7 +71,7 @@ fn of_workers(workers: &[WorkerStatus], is_ready: bool, now: EventTime) -> Vec<S
         by_worker_if(&POLICY_AGE, &|it| Some((now.0 - it.policy?.1.0) as f64 / 1e6)),
         models(workers),
         Samples { family: &READY, samples: vec![Sample::number(vec![], f64::from(u8::from(is_ready)))] },
-        by_worker(&SILENT, &|it| it.silent.as_secs_f64()),
+        by_worker(&SILENT, &|it| it.health.silent.as_secs_f64()),
         by_worker(&CLIENT_FETCHED, &|it| it.client.fetched as f64),
         by_worker(&CLIENT_ROUND_TRIP, &|it| it.client.round_trip.as_secs_f64()),
         by_worker(&CLIENT_ERRORS, &|it| it.client.errors as f64),

@@ -48,7 +48,7 @@ fn money_is_booked_to_its_day_the_total_and_the_pacer_and_nowhere_else() {
     assert_eq!((account.days[&today].unattributed_micros, account.total.unattributed_micros), (50, 50));
     assert_eq!((account.total.spent_micros, account.total.wins), (1_655, 4));
     let pacer = &account.pacer;
-    assert_eq!((pacer.spent_total.0, pacer.spent_today.0, pacer.spent_yesterday.0), (1_655, 5, 1_650));
+    assert_eq!((pacer.spent.total.0, pacer.spent.today.0, pacer.spent.yesterday.0), (1_655, 5, 1_650));
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl State {
         let Some(effects) = self.settle(outcome, is_final) else { return false };
         if let Some(rejection) = effects.rejection {
             self.forget(key);
-            self.rejected.push((outcome.clone(), rejection));
+            self.settlements.rejected.push((outcome.clone(), rejection));
         }
         true
     }

@@ -27,7 +27,7 @@ impl State {
             Look {
                 setup: configured.map(|it| &it.setup),
                 account: self.accounts.get(id),
-                days: configured.map_or(&self.utc, |it| &it.days),
+                days: self.campaigns.days(id),
             }
         };
         ids.into_iter().map(|id| (id, look(id))).collect()

@@ -28,6 +28,7 @@
 //!
 //! Not covered: transactions, topics and the encoding of decisions.
 
+mod campaigns;
 mod dirty;
 mod due;
 mod look;
@@ -52,7 +53,7 @@ use super::{
     decision::{OfferedDecision, SkipReason},
     join::{Alias, Lookup, Seen, Touch, Touches, decision_alias, find, knows_auction, offer_key, user_alias},
     key::Key,
-    ledger::{Account, CampaignSetup, Days, Figures},
+    ledger::{Account, CampaignSetup, Figures},
     outcome::{Outcome, OutcomeType, Rejection},
     spec::ControlSpec,
 };
@@ -63,8 +64,8 @@ use crate::{
         shading::{Notices, WinRates},
     },
 };
+use campaigns::{Campaigns, Configured};
 use dirty::Dirty;
-use jiff::tz::TimeZone;
 use records::RecordId;
 use std::collections::{BTreeMap, BTreeSet};
 use types::{Meta, Progress, Settings};
@@ -76,21 +77,30 @@ pub const PARKED_MAX: usize = 20_000;
 /// all others look old.
 const FUTURE: i64 = 5 * 60 * 1_000_000;
 
-/// A campaign as configured, with its calendar.
+/// What is known of auctions, by currency.
 #[derive(Clone, Debug)]
-struct Configured {
-    setup: CampaignSetup,
-    days: Days,
+struct Auctions {
+    notices: BTreeMap<Currency, Notices>,
+    /// What was fitted to them.
+    rates: BTreeMap<Currency, WinRates>,
+    /// Whether there may be notices that were not fitted.
+    is_fit_due: bool,
+}
+
+/// What became of outcomes, until somebody takes it.
+#[derive(Clone, Debug, Default)]
+struct Settlements {
+    /// The outcomes that waited and were then rejected.
+    rejected: Vec<(Outcome, Rejection)>,
+    /// What became of each outcome, if somebody wants to know.
+    trail: Option<Vec<Settled>>,
 }
 
 /// Control's state.
 #[derive(Clone, Debug)]
 pub struct State {
-    app: String,
     settings: Settings,
-    campaigns: BTreeMap<String, Configured>,
-    /// The calendar of campaigns that are not configured.
-    utc: Days,
+    campaigns: Campaigns,
     meta: Meta,
     /// How far each input has been read, by topic and partition.
     inputs: BTreeMap<(String, i32), Progress>,
@@ -99,40 +109,29 @@ pub struct State {
     /// Outcomes that wait for their decision, by arrival.
     parked: BTreeMap<(i64, Key), Outcome>,
     accounts: BTreeMap<String, Account>,
-    notices: BTreeMap<Currency, Notices>,
-    rates: BTreeMap<Currency, WinRates>,
+    auctions: Auctions,
     /// Members by segment (taxonomy and id) and by source.
     audiences: BTreeMap<(u32, String), BTreeMap<String, u64>>,
-    /// Whether there may be notices that were not fitted.
-    is_fit_due: bool,
     dirty: Dirty,
-    rejected: Vec<(Outcome, Rejection)>,
-    /// What became of outcomes, if somebody wants to know.
-    trail: Option<Vec<Settled>>,
+    settlements: Settlements,
 }
 
 impl State {
     /// The state before any input.
     pub fn new(app: &str, spec: &ControlSpec, campaigns: Vec<CampaignSetup>) -> Self {
-        let settings = Settings::from(spec);
         Self {
-            app: app.to_owned(),
-            settings,
-            campaigns: configured(campaigns),
-            utc: Days::new(TimeZone::UTC),
+            settings: Settings::new(app, spec),
+            campaigns: Campaigns::new(campaigns),
             meta: Meta::default(),
             inputs: BTreeMap::new(),
             seen: Seen::default(),
             touches: Touches::default(),
             parked: BTreeMap::new(),
             accounts: BTreeMap::new(),
-            notices: BTreeMap::new(),
-            rates: BTreeMap::new(),
+            auctions: Auctions { notices: BTreeMap::new(), rates: BTreeMap::new(), is_fit_due: true },
             audiences: BTreeMap::new(),
-            is_fit_due: true,
             dirty: Dirty::default(),
-            rejected: Vec::new(),
-            trail: None,
+            settlements: Settlements::default(),
         }
     }
 
@@ -207,7 +206,7 @@ impl State {
         if outcome.occurred_at > source.arrived_at.saturating_add(FUTURE) {
             return self.reject_future();
         }
-        let Settings { horizon, .. } = self.settings;
+        let horizon = self.settings.horizon;
         // The record's own time counts as well, so that it does not matter how far the other inputs have been read.
         let clock = self.meta.clock.max(source.arrived_at);
         if self.seen.is_late(outcome.occurred_at, clock, horizon) && !canary::is_in(Canary::LateOutcomeCounted) {
@@ -274,7 +273,7 @@ impl State {
 
     /// Takes in changed campaigns. What is known of those that are gone is kept.
     pub fn set_campaigns(&mut self, campaigns: Vec<CampaignSetup>) {
-        self.campaigns = configured(campaigns);
+        self.campaigns.set(campaigns);
     }
 
     /// The campaigns that have spent money in another currency than their present one, with that currency. Those with a
@@ -356,7 +355,7 @@ impl State {
 
     /// The outcomes that waited and were then rejected, for the dead letters. Empties the list.
     pub fn take_rejected(&mut self) -> Vec<(Outcome, Rejection)> {
-        std::mem::take(&mut self.rejected)
+        std::mem::take(&mut self.settlements.rejected)
     }
 
     /// Takes the input of this record out of the time of the stream, because its silence says nothing.
@@ -395,15 +394,6 @@ impl State {
         self.seen.remove(key);
         self.dirty.insert(RecordId::Seen(key));
     }
-}
-
-/// The campaigns by id, each with its calendar.
-fn configured(campaigns: Vec<CampaignSetup>) -> BTreeMap<String, Configured> {
-    let configured = |setup: CampaignSetup| {
-        let days = Days::new(setup.zone.clone());
-        (setup.id.clone(), Configured { setup, days })
-    };
-    campaigns.into_iter().map(configured).collect()
 }
 
 /// The kind of an outcome that tells of an auction.

@@ -1,6 +1,6 @@
 //! From the state to a policy.
 
-use super::{Configured, RecordId, State};
+use super::{Auctions, Configured, RecordId, State};
 use crate::{
     control::ledger::Account,
     targeting::{
@@ -35,7 +35,7 @@ impl State {
             schema_version: SCHEMA_VERSION,
             version: self.meta.version,
             issued_at: now,
-            app: self.app.clone(),
+            app: self.settings.app.clone(),
             campaigns: BTreeMap::new(),
             audiences: self.audiences(),
         };
@@ -47,7 +47,7 @@ impl State {
             let (Some(account), Some(campaign)) = (self.accounts.get_mut(&id), self.campaigns.get_mut(&id)) else {
                 continue;
             };
-            let rates = self.rates.get(&account.currency);
+            let rates = self.auctions.rates.get(&account.currency);
             policy.campaigns.insert(id.clone(), of_campaign(&id, account, campaign, rates, now, learned_at));
             for day in account.old_days() {
                 account.days.remove(&day);
@@ -83,8 +83,8 @@ impl State {
         let before: Vec<RecordId> = self.notice_ids().collect();
         self.dirty.extend(before);
         let keep = NOTICE_KEPT.powi(i32::try_from(passed).unwrap_or(i32::MAX));
-        self.notices.values_mut().for_each(|notices| notices.fade(keep));
-        self.is_fit_due = true;
+        self.auctions.notices.values_mut().for_each(|notices| notices.fade(keep));
+        self.auctions.is_fit_due = true;
     }
 
     /// Fits win rates, if there are new notices and the last fit was a while ago.
@@ -93,13 +93,14 @@ impl State {
             return;
         }
         self.meta.fitted_at = self.meta.clock;
-        if !std::mem::take(&mut self.is_fit_due) {
+        let Auctions { notices, rates, is_fit_due } = &mut self.auctions;
+        if !std::mem::take(is_fit_due) {
             return;
         }
-        for (currency, notices) in &self.notices {
-            let rates = notices.fit();
-            if self.rates.get(currency) != Some(&rates) {
-                self.rates.insert(*currency, rates);
+        for (currency, notices) in notices {
+            let fitted = notices.fit();
+            if rates.get(currency) != Some(&fitted) {
+                rates.insert(*currency, fitted);
                 self.dirty.insert(RecordId::Rates(currency.code().to_owned()));
             }
         }

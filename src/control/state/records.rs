@@ -136,7 +136,7 @@ impl State {
             ids.extend(account.arms.linear.keys().map(|creative| RecordId::Linear(id.clone(), creative.clone())));
         }
         ids.extend(self.notice_ids());
-        ids.extend(self.rates.keys().map(|currency| RecordId::Rates(currency.code().to_owned())));
+        ids.extend(self.auctions.rates.keys().map(|currency| RecordId::Rates(currency.code().to_owned())));
         for ((segtax, segment), sources) in &self.audiences {
             ids.extend(sources.keys().map(|source| RecordId::Audience(*segtax, segment.clone(), source.clone())));
         }
@@ -145,7 +145,7 @@ impl State {
     }
 
     pub(super) fn notice_ids(&self) -> impl Iterator<Item = RecordId> {
-        self.notices.iter().flat_map(|(currency, notices)| {
+        self.auctions.notices.iter().flat_map(|(currency, notices)| {
             notices.campaigns.iter().flat_map(move |(id, campaign)| {
                 let of =
                     |placement: &String| RecordId::Notices(currency.code().to_owned(), id.clone(), placement.clone());
@@ -173,12 +173,12 @@ impl State {
             }
             RecordId::Linear(campaign, creative) => self.accounts.get(campaign)?.arms.linear.get(creative).map(json),
             RecordId::Notices(currency, campaign, placement) => {
-                let notices = self.notices.get(&currency.parse().ok()?)?;
+                let notices = self.auctions.notices.get(&currency.parse().ok()?)?;
                 let histogram = notices.campaigns.get(campaign)?.placements.get(placement)?;
                 Some(json(&wire::Histogram::from(histogram)))
             }
             RecordId::Rates(currency) => {
-                self.rates.get(&currency.parse().ok()?).map(|rates| json(&wire::Rates::from(rates)))
+                self.auctions.rates.get(&currency.parse().ok()?).map(|rates| json(&wire::Rates::from(rates)))
             }
             RecordId::Audience(segtax, segment, source) => {
                 let members = self.audiences.get(&(*segtax, segment.clone()))?.get(source)?;

@@ -190,11 +190,11 @@ impl State {
             }
             RecordId::Notices(currency, campaign, placement) => {
                 let histogram = read::<wire::Histogram>(value)?.histogram();
-                let notices = self.notices.entry(currency_of(&currency)?).or_default();
+                let notices = self.auctions.notices.entry(currency_of(&currency)?).or_default();
                 notices.campaigns.entry(campaign).or_default().placements.insert(placement, histogram);
             }
             RecordId::Rates(currency) => {
-                self.rates.insert(currency_of(&currency)?, read::<wire::Rates>(value)?.rates()?);
+                self.auctions.rates.insert(currency_of(&currency)?, read::<wire::Rates>(value)?.rates()?);
             }
             RecordId::Audience(segtax, segment, source) => {
                 let members = read::<wire::Audience>(value)?.members;
@@ -230,7 +230,7 @@ impl State {
             }
             RecordId::Notices(currency, campaign, placement) => {
                 let currency = currency.parse::<Currency>().ok();
-                if let Some(notices) = currency.and_then(|currency| self.notices.get_mut(&currency)) {
+                if let Some(notices) = currency.and_then(|currency| self.auctions.notices.get_mut(&currency)) {
                     let placements = notices.campaigns.get_mut(campaign).map(|it| &mut it.placements);
                     if placements.is_some_and(|it| it.remove(placement).is_some() && it.is_empty()) {
                         notices.campaigns.remove(campaign);
@@ -239,7 +239,7 @@ impl State {
             }
             RecordId::Rates(currency) => {
                 if let Ok(currency) = currency.parse::<Currency>() {
-                    self.rates.remove(&currency);
+                    self.auctions.rates.remove(&currency);
                 }
             }
             RecordId::Audience(segtax, segment, source) => {

@@ -6,7 +6,7 @@ use crate::{
     control::{
         join::{Alias, Lookup, Touch, auction_aliases, decision_alias, find, shown_key},
         key::Key,
-        ledger::{Account, Days, Figures},
+        ledger::{Account, Figures},
         outcome::{Outcome, OutcomeType, RejectReason, Rejection},
     },
     targeting::{
@@ -148,7 +148,7 @@ impl State {
     /// Whether an outcome names a decision of another application.
     fn is_foreign(&self, outcome: &Outcome) -> bool {
         let app = outcome.decision_id.as_deref().and_then(|id| id.split_once(':')).map(|(app, _)| app);
-        app.is_some_and(|app| app != self.app)
+        app.is_some_and(|app| app != self.settings.app)
     }
 
     /// What an outcome contradicts: the campaign's currency, or what it bids.
@@ -207,9 +207,9 @@ impl State {
             price: outcome.price,
             min_to_win: outcome.min_to_win,
         };
-        match self.notices.entry(currency).or_default().observe(&notice) {
+        match self.auctions.notices.entry(currency).or_default().observe(&notice) {
             Ok(()) => {
-                self.is_fit_due = true;
+                self.auctions.is_fit_due = true;
                 // Without room for the placement, the notice was counted under the empty one.
                 for placement in [placement.unwrap_or_default(), ""] {
                     let id = (currency.code().to_owned(), touch.campaign.clone(), placement.to_owned());
@@ -312,11 +312,7 @@ impl State {
 
     /// A time as a moment in the zone of a campaign.
     fn moment(&mut self, campaign: &str, at: i64) -> Moment {
-        let days: &mut Days = match self.campaigns.get_mut(campaign) {
-            Some(campaign) => &mut campaign.days,
-            None => &mut self.utc,
-        };
-        days.moment(at)
+        self.campaigns.days_mut(campaign).moment(at)
     }
 
     /// Counts an outcome from the future.

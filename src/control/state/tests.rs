@@ -14,6 +14,7 @@ use crate::{
         pacing::Mode,
     },
 };
+use jiff::tz::TimeZone;
 use std::time::Duration;
 
 const MINUTE: i64 = 60_000_000;

@@ -32,7 +32,7 @@ pub struct Settled {
 impl State {
     /// Notes from now on what becomes of each outcome.
     pub fn keep_trail(&mut self) {
-        self.trail.get_or_insert_default();
+        self.settlements.trail.get_or_insert_default();
     }
 
     /// Notes no changed record from now on: [`State::dirty`] is empty, so nobody can restore this state.
@@ -43,11 +43,11 @@ impl State {
     /// The outcomes that were settled since the last call. Outcomes that were refused before that are not among them:
     /// doubles, and those beyond the dedupe horizon.
     pub fn take_trail(&mut self) -> Vec<Settled> {
-        self.trail.as_mut().map(std::mem::take).unwrap_or_default()
+        self.settlements.trail.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     pub(super) fn note(&mut self, outcome: &Outcome, found: Lookup, effects: &Effects) {
-        let Some(trail) = &mut self.trail else { return };
+        let Some(trail) = &mut self.settlements.trail else { return };
         let touch = match found {
             Lookup::Found(key) | Lookup::Outside(key) => Some(key),
             Lookup::Unknown => None,

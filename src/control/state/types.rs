@@ -88,8 +88,9 @@ pub struct Counts {
 }
 
 /// The settings that the state works with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Settings {
+    pub(super) app: String,
     pub(super) windows: Windows,
     pub(super) offer: i64,
     pub(super) horizon: i64,
@@ -102,9 +103,10 @@ pub(super) struct Settings {
     pub(super) timing: Timing,
 }
 
-impl From<&ControlSpec> for Settings {
-    fn from(spec: &ControlSpec) -> Self {
+impl Settings {
+    pub(super) fn new(app: &str, spec: &ControlSpec) -> Self {
         Self {
+            app: app.to_owned(),
             windows: spec.windows(),
             offer: micros(spec.attribution.offer),
             horizon: micros(spec.dedupe_horizon),

@@ -70,7 +70,7 @@ impl Partitions {
         let view = |(number, partition): (i32, &Partition)| PartitionView {
             number,
             phase: match partition {
-                it if it.is_restoring => Phase::Restoring,
+                it if it.restore.is_running => Phase::Restoring,
                 it if it.next < it.replay_until => Phase::Replaying,
                 _ => Phase::Moving,
             },
@@ -88,12 +88,13 @@ impl Partitions {
 
     /// Whether any partition is being restored.
     pub fn is_restoring(&self) -> bool {
-        self.each().any(|(_, partition)| partition.is_restoring)
+        self.each().any(|(_, partition)| partition.restore.is_running)
     }
 
     /// Whether a partition is being restored or replayed.
     pub fn is_recovering(&self, number: i32) -> bool {
-        self.get(number).is_some_and(|partition| partition.is_restoring || partition.next < partition.replay_until)
+        self.get(number)
+            .is_some_and(|partition| partition.restore.is_running || partition.next < partition.replay_until)
     }
 
     /// A lower bound on the end of a partition's first membership. `None` during its restore or replay.
@@ -143,7 +144,7 @@ impl Partitions {
 
     /// One partition whose input is being processed.
     pub(super) fn active(&mut self, number: i32) -> Option<&mut Partition> {
-        self.get_mut(number).filter(|partition| !partition.is_restoring)
+        self.get_mut(number).filter(|partition| !partition.restore.is_running)
     }
 
     fn each(&self) -> impl Iterator<Item = (i32, &Partition)> {
@@ -163,7 +164,7 @@ impl Partitions {
             partition.restore_reserved(key, record, profile.layout());
             return;
         }
-        if partition.is_rebuilding {
+        if partition.restore.is_rebuilding {
             return;
         }
         let written_ms = record.timestamp_ms;
@@ -197,8 +198,8 @@ impl Partitions {
     /// or damaged: none of it is used, and the whole input is replayed for all users.
     pub fn restored(&mut self, number: i32, profile: &ProfileEngine) -> Option<Recovered> {
         let partition = self.get_mut(number)?;
-        partition.is_restoring = false;
-        if std::mem::take(&mut partition.is_rebuilding) {
+        partition.restore.is_running = false;
+        if std::mem::take(&mut partition.restore.is_rebuilding) {
             // Like the layout: the records that were read may be gone by the first commit of a rebuild.
             partition.store.erasures_mut().write_again();
         }
@@ -210,8 +211,9 @@ impl Partitions {
         let recovered = Recovered {
             next: partition.next,
             found,
-            owed: partition.mark.map_or(found, |mark| mark.records),
+            owed: partition.restore.mark.map_or(found, |mark| mark.records),
             is_latest: partition
+                .restore
                 .mark
                 .and_then(|mark| mark.digest)
                 .is_none_or(|digest| digest == partition.store.digest()),
@@ -219,7 +221,7 @@ impl Partitions {
             unfit_records: unfit.count,
             first_unfit: unfit.first,
             carried,
-            is_cached: std::mem::take(&mut partition.is_cached),
+            is_cached: std::mem::take(&mut partition.restore.is_cached),
         };
         if recovered.is_whole() {
             if canary::is_in(Canary::ErasureForgottenAtRestore) {
@@ -230,7 +232,7 @@ impl Partitions {
             return Some(recovered);
         }
         if recovered.is_cached {
-            partition.is_restoring = true;
+            partition.restore.is_running = true;
             return Some(recovered);
         }
         if recovered.is_partly_whole() {
@@ -240,28 +242,28 @@ impl Partitions {
             partition.schedule_memberships(profile);
             let (ceilings, ticks) = (partition.store.ceilings(), *partition.store.ticks());
             partition.store.rewind(PartitionClock::default(), ceilings, ticks);
-            partition.store.end_restore(partition.log_start);
+            partition.store.end_restore(partition.restore.log_start);
         } else {
             partition.empty(partition.store.generation() + 1);
         }
-        partition.next = partition.log_start;
+        partition.next = partition.restore.log_start;
         Some(Recovered { next: partition.next, ..recovered })
     }
 
     /// Notes that the partition's profiles come from a snapshot.
     pub fn cached(&mut self, number: i32) {
         if let Some(partition) = self.get_mut(number) {
-            partition.is_cached = true;
+            partition.restore.is_cached = true;
         }
     }
 
     /// Starts the restore of a partition again from nothing.
     pub fn restart(&mut self, number: i32) {
         if let Some(partition) = self.get_mut(number) {
-            partition.is_restoring = true;
-            partition.is_cached = false;
+            partition.restore.is_running = true;
+            partition.restore.is_cached = false;
             partition.forget();
-            let mark = partition.mark.unwrap_or_default();
+            let mark = partition.restore.mark.unwrap_or_default();
             partition.store.rewind(mark.clock, mark.ceilings, mark.ticks);
         }
     }
@@ -314,7 +316,7 @@ impl Partitions {
         self.each().any(|(_, partition)| {
             let is_old = |oldest| oldest < partition.due.below;
             partition.next >= partition.replay_until
-                && !partition.is_restoring
+                && !partition.restore.is_running
                 && (partition.store.oldest_dirty().is_some_and(is_old) || !partition.store.is_erasure_written())
         })
     }
@@ -332,7 +334,7 @@ impl Partitions {
     ) -> usize {
         let Some(partition) = self.get_mut(number) else { return 0 };
         // The mark that was committed before the replay stays valid until the replay has ended.
-        if partition.is_restoring || partition.next < partition.replay_until {
+        if partition.restore.is_running || partition.next < partition.replay_until {
             return 0;
         }
         let target = Target::Profiles(number);
@@ -355,7 +357,7 @@ impl Partitions {
         for (number, slot) in self.0.iter_mut().enumerate() {
             let Some(partition) = slot.as_deref_mut() else { continue };
             // The mark that was committed before the replay stays valid until the replay has ended.
-            if !partition.is_restoring && partition.next >= partition.replay_until {
+            if !partition.restore.is_running && partition.next >= partition.replay_until {
                 let target = Target::Profiles(number as i32);
                 partition.store.write_erasures(|key, record| {
                     let write = record.map(|record| move |to: &mut Vec<u8>| to.extend_from_slice(record));
@@ -375,7 +377,7 @@ impl Partitions {
     /// The positions that have moved since the last commit: partition, next offset, metadata.
     pub fn progress(&self, layout: &str) -> Vec<(i32, i64, String)> {
         self.each()
-            .filter(|(_, partition)| !partition.is_restoring && partition.next >= partition.replay_until)
+            .filter(|(_, partition)| !partition.restore.is_running && partition.next >= partition.replay_until)
             .map(|(number, partition)| (number, partition, partition.metadata(layout)))
             .filter(|(_, partition, metadata)| match &partition.committed {
                 Some((offset, known)) => partition.next > *offset || metadata != known,
@@ -391,7 +393,7 @@ impl Partitions {
     /// The positions of all partitions that are being processed, moved or not.
     pub fn positions(&self, layout: &str) -> Vec<(i32, i64, String)> {
         self.each()
-            .filter(|(_, partition)| !partition.is_restoring && partition.next >= partition.replay_until)
+            .filter(|(_, partition)| !partition.restore.is_running && partition.next >= partition.replay_until)
             .map(|(number, partition)| (number, partition.next, partition.metadata(layout)))
             .collect()
     }

@@ -26,8 +26,19 @@ pub struct Partition {
     pub(in crate::engine) replay_until: i64,
     /// The group's committed offset and its metadata.
     pub(super) committed: Option<(i64, String)>,
-    /// Whether its profiles are still being read from the changelog; its input is paused meanwhile.
-    pub(super) is_restoring: bool,
+    pub(super) restore: Restore,
+    pub(super) due: Due,
+    /// The number of users in each lasting segment, in the order of the memberships in a profile. Only shown.
+    pub(in crate::engine) members: Vec<u64>,
+    pub(super) layouts: Layouts,
+    pub(super) unfit: UnfitRecords,
+}
+
+/// The restore of a partition's profiles from the changelog.
+#[derive(Debug)]
+pub(super) struct Restore {
+    /// Whether it is still going on; the partition's input is paused meanwhile.
+    pub(super) is_running: bool,
     /// Whether only the erased users are restored, because the profiles are rebuilt from the input.
     pub(super) is_rebuilding: bool,
     /// What the changelog has to contain, while it is read.
@@ -36,11 +47,6 @@ pub struct Partition {
     pub(super) is_cached: bool,
     /// The first offset of the input when the partition was assigned.
     pub(super) log_start: i64,
-    pub(super) due: Due,
-    /// The number of users in each lasting segment, in the order of the memberships in a profile. Only shown.
-    pub(in crate::engine) members: Vec<u64>,
-    pub(super) layouts: Layouts,
-    pub(super) unfit: UnfitRecords,
 }
 
 /// Which profiles are due to be written.
@@ -92,11 +98,7 @@ impl Partition {
             next,
             replay_until,
             committed,
-            is_restoring: false,
-            is_rebuilding: false,
-            mark: None,
-            is_cached: false,
-            log_start: next,
+            restore: Restore { is_running: false, is_rebuilding: false, mark: None, is_cached: false, log_start: next },
             due: Due { notes: VecDeque::new(), below: i64::MIN },
             members: Vec::new(),
             layouts: Layouts::default(),
@@ -123,9 +125,8 @@ impl Partition {
     /// incomplete, the input is replayed from `log_start`.
     #[must_use]
     pub fn restoring(mut self, mark: Mark, log_start: i64) -> Self {
-        self.is_restoring = !canary::is_in(Canary::RestoreSkipped);
-        self.mark = Some(mark);
-        self.log_start = log_start;
+        let is_running = !canary::is_in(Canary::RestoreSkipped);
+        self.restore = Restore { is_running, mark: Some(mark), log_start, ..self.restore };
         self.store = Store::of_generation(mark.generation);
         self.store.rewind(mark.clock, mark.ceilings, mark.ticks);
         self
@@ -134,8 +135,8 @@ impl Partition {
     /// The same partition, with its erased users to be restored from the changelog before its profiles are rebuilt.
     #[must_use]
     pub fn rebuilding(mut self) -> Self {
-        self.is_restoring = true;
-        self.is_rebuilding = true;
+        self.restore.is_running = true;
+        self.restore.is_rebuilding = true;
         self
     }
 
@@ -161,12 +162,12 @@ impl Partition {
 
     /// Whether its profiles are rebuilt from the input, and the changelog is only read for who was erased.
     pub(in crate::engine) fn is_rebuilding(&self) -> bool {
-        self.is_rebuilding
+        self.restore.is_rebuilding
     }
 
     /// Whether its profiles are still being read from the changelog.
     pub fn is_restoring(&self) -> bool {
-        self.is_restoring
+        self.restore.is_running
     }
 
     /// Drops all profiles and starts a new generation. Who was erased stays known.
@@ -236,7 +237,7 @@ impl Partition {
     pub(super) fn restore_reserved(&mut self, key: &[u8], record: &Record<'_>, ours: &Layout) {
         if !is_erasure_key(key) {
             // A rebuild writes its layout again, with the first profiles: the records that are read here may be gone by then.
-            if !self.is_rebuilding {
+            if !self.restore.is_rebuilding {
                 self.restore_layout(key, record, ours);
             }
         } else if let Err(why) = self.store.erasures_mut().restore(key, record.payload) {

@@ -92,7 +92,7 @@ impl Pipeline {
         }
         // A decision may be cut to fewer segments than the user is in.
         held.clear();
-        self.found.all().for_each(|segment| held.insert(segment));
+        self.audiences.found.all().for_each(|segment| held.insert(segment));
         id.clear();
         write_id(id_prefix, self.batch.events.positions[row], id);
         let context = RowContext {

@@ -1,8 +1,8 @@
 //! Compiles a pipeline from the configuration and attaches its models.
 
 use super::{
-    Encoding, Pipeline, PipelineSpec, Timing, campaigns::Offers, carried::Carried, export::Export,
-    open_batch::OpenBatch,
+    Audiences, Encoding, Pipeline, PipelineSpec, campaigns::Offers, carried::Carried, decoding::Decoding,
+    export::Export, open_batch::OpenBatch,
 };
 use crate::{
     columns::{Slot, Type},
@@ -131,10 +131,9 @@ impl Pipeline {
         }
         Ok(Self {
             spec: spec.clone(),
-            decoder,
+            decoding: Decoding::new(decoder),
             profile,
-            segments,
-            found: Found::default(),
+            audiences: Audiences { segments, found: Found::default() },
             offers: Offers::new(campaigns, spec.segments.len(), constants.id_prefix()),
             scores,
             model: None,
@@ -142,8 +141,7 @@ impl Pipeline {
             encoding: Encoding { constants, encoders: vec![encoder], expiries, heads: Vec::new(), carried },
             export: Export::new(label, outcome),
             batch: OpenBatch::new(EventBatch::new(scope.columns())),
-            present: None,
-            timing: Timing::default(),
+            stopwatch: None,
         })
     }
 
@@ -238,7 +236,7 @@ impl Pipeline {
             let constants = Constants { model: Some(model), experiment, ..self.encoding.constants.clone() };
             // The encoders of all arms have the same errors.
             errors.clear();
-            let targets = Targets { segments: self.segments.all(), campaigns: &self.offers.campaigns };
+            let targets = Targets { segments: self.audiences.segments.all(), campaigns: &self.offers.campaigns };
             self.encoding.encoders.push(Encoder::compile(&self.spec.decision, &constants, targets, &mut errors));
         }
         errors
@@ -250,7 +248,7 @@ impl Pipeline {
         let longest = "\u{1}".repeat(KEY_BYTES_MAX);
         let heads = vec![f32::MIN_POSITIVE; self.encoding.constants.heads.len()];
         let was = Membership { entered_at: EventTime(i64::MIN), expires_at: EventTime(i64::MIN) };
-        let all = || self.segments.all().iter().enumerate();
+        let all = || self.audiences.segments.all().iter().enumerate();
         let lasting = || all().filter(|(_, segment)| segment.is_lasting());
         let segments: Vec<InSegment> = all()
             .map(|(number, segment)| InSegment { number, stay: segment.is_lasting().then_some((was, false)) })

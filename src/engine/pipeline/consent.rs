@@ -48,7 +48,8 @@ impl Pipeline {
             }
         }
         if let Some(counts) = counts {
-            let number = |cell: &usize| self.segments.all().iter().position(|it| it.membership() == Some(*cell));
+            let number =
+                |cell: &usize| self.audiences.segments.all().iter().position(|it| it.membership() == Some(*cell));
             counts.detail.changes(ended.iter().filter_map(number).map(|number| (number, false)));
         }
     }

@@ -1,6 +1,6 @@
 //! Turns the rows of a batch into decisions and dead letters.
 
-use super::{Encoding, Pipeline, dead_letter::dead_letter, memberships::Expiries, open_batch::OpenBatch};
+use super::{Audiences, Encoding, Pipeline, dead_letter::dead_letter, memberships::Expiries, open_batch::OpenBatch};
 use crate::{
     canary::{self, Canary},
     decision::{Cause, Decision, Status, projection::EXPIRES_AT_MS},
@@ -41,7 +41,7 @@ impl Pipeline {
             if is_counted && (keeps_memberships || !is_replay) {
                 self.decide(row, partitions);
                 if !is_replay {
-                    counts.detail.changes(self.found.changes());
+                    counts.detail.changes(self.audiences.found.changes());
                 }
             }
             if is_counted && is_replay {
@@ -50,7 +50,7 @@ impl Pipeline {
                 self.offer(row, now);
             }
             if is_replay {
-                counts.replayed += 1;
+                counts.beside.replayed += 1;
             } else {
                 counts.events += 1;
                 match self.profile.applied()[row] {
@@ -94,9 +94,13 @@ impl Pipeline {
         let rejection = Rejection { reason: RejectReason::TooLate, detail };
         let user = split_key(texts.get(batch.users[row])).1.as_bytes();
         // A pseudonym is shown as it is.
-        let key = if self.decoder.pseudonyms().is_some() { user.into() } else { self.decoder.shown_key(user) };
+        let key = if self.decoding.decoder.pseudonyms().is_some() {
+            user.into()
+        } else {
+            self.decoding.decoder.shown_key(user)
+        };
         let constants = &self.encoding.constants;
-        dead_letter(&self.decoder, constants, &record, Some(&key), position.index, &rejection, outbox);
+        dead_letter(&self.decoding.decoder, constants, &record, Some(&key), position.index, &rejection, outbox);
     }
 
     /// Notes that it is not known what was said about a replayed row: the model, the policy or the segments may have
@@ -134,7 +138,7 @@ impl Pipeline {
         }
         let is_suppressed = self.is_suppressed(row);
         let may_train = self.profile.may_train(row);
-        let Self { model, scores, found, offers, emission, .. } = self;
+        let Self { model, scores, audiences: Audiences { found, .. }, offers, emission, .. } = self;
         let Encoding { encoders, expiries, heads, carried, .. } = &mut self.encoding;
         let OpenBatch { events: batch, appended_ms, .. } = &self.batch;
         let (texts, position) = (&batch.columns.texts, batch.positions[row]);

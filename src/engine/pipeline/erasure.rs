@@ -24,7 +24,7 @@ impl Pipeline {
             partitions.store(number).remove(hash, key, counts.is_some());
         }
         if let Some(counts) = &mut counts {
-            counts.erasures_dropped += partitions.store(number).erasures_mut().take_dropped();
+            counts.beside.erasures_dropped += partitions.store(number).erasures_mut().take_dropped();
         }
         self.count_out(row, &ended, partitions, counts);
     }

@@ -73,7 +73,7 @@ impl Pipeline {
                 Applied::Counted => counts.decisions += 1,
                 Applied::Duplicate => counts.duplicates += 1,
                 Applied::TooLate => counts.suppress(SuppressReason::TooLate, 1),
-                Applied::Covered => counts.replayed += 1,
+                Applied::Covered => counts.beside.replayed += 1,
                 Applied::Withheld => counts.suppress(SuppressReason::NoConsent, 1),
                 Applied::Erasure => counts.erasures += 1,
                 Applied::Erased => counts.suppress(SuppressReason::Erased, 1),

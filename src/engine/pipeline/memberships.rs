@@ -7,7 +7,7 @@
 //! the partition's mark. A replay applies it before the same record and writes nothing for it, because its decisions
 //! were committed together with it.
 
-use super::{Encoding, Pipeline};
+use super::{Audiences, Encoding, Pipeline};
 use crate::{
     canary::{self, Canary},
     decision::{Cause, Decision, Status, projection::EXPIRES_AT_MS, suppression},
@@ -37,7 +37,8 @@ impl Pipeline {
         let (columns, time) = (&self.batch.events.columns, self.batch.events.times[row]);
         let places = self.profile.memberships();
         if places.is_empty() {
-            self.segments.decide(columns, row, (time, None), &mut [], &mut self.found);
+            let Audiences { segments, found } = &mut self.audiences;
+            segments.decide(columns, row, (time, None), &mut [], found);
             return;
         }
         let (hash, key) = (self.batch.events.user_hashes[row], columns.texts.bytes(self.batch.events.users[row]));
@@ -45,9 +46,10 @@ impl Pipeline {
         let logged_at = self.batch.events.logged_at[row].0;
         let passed = store.timer_time(self.profile.partition_times()[row], logged_at).map(EventTime);
         let words = store.words(hash, key).expect("a row that counts is in its user's profile");
-        self.segments.decide(columns, row, (time, passed), &mut words[places], &mut self.found);
+        let Audiences { segments, found } = &mut self.audiences;
+        segments.decide(columns, row, (time, passed), &mut words[places], found);
         // If an event only moves the end of a membership, the earlier deadline stays. Nothing ends when it is reached.
-        if self.found.has_entered
+        if found.has_entered
             && let Some(deadline) = self.profile.first_expiry(words)
         {
             store.schedule(hash, deadline);
@@ -59,8 +61,8 @@ impl Pipeline {
 
     /// Counts the user of the current row in and out of lasting segments.
     fn count_members(&self, partition: &mut Partition) {
-        for (number, has_entered) in self.found.changes() {
-            if let Some(cell) = self.segments.all()[number].membership() {
+        for (number, has_entered) in self.audiences.found.changes() {
+            if let Some(cell) = self.audiences.segments.all()[number].membership() {
                 count_member(&mut partition.members, cell, has_entered);
             }
         }
@@ -103,7 +105,7 @@ impl Pipeline {
 
     /// The time of day, if clock ticks end memberships.
     pub fn tick_clock(&self) -> Option<EventTime> {
-        self.present.filter(|_| self.spec.time.tick && self.keeps_memberships())
+        self.decoding.present.filter(|_| self.spec.time.tick && self.keeps_memberships())
     }
 
     /// Ends a partition's memberships that are over by this time with a clock tick before the next record. Returns
@@ -136,7 +138,7 @@ impl Pipeline {
         partitions: &mut Partitions,
         mut to: Option<Expiries<'_>>,
     ) {
-        let Self { segments, found, encoding, profile, emission, .. } = self;
+        let Self { audiences: Audiences { segments, found }, encoding, profile, emission, .. } = self;
         let Encoding { expiries, .. } = encoding;
         let (places, said, kept) = (profile.memberships(), profile.said(), profile.consent());
         let mut left = Vec::new();
@@ -187,7 +189,7 @@ impl Pipeline {
                 let header = expiries.expiry_header(&decision, &mut digits).map(|value| (EXPIRES_AT_MS, value));
                 outbox.push(Target::Decisions, Some(key), header.as_slice(), Some(write));
                 outbox.of_expiry();
-                counts.expired += 1;
+                counts.beside.expired += 1;
                 counts.detail.changes(found.changes());
             }
             (has_ended && !canary::is_in(Canary::ExpiryNotDirty), profile.first_expiry(words))

@@ -10,6 +10,7 @@ mod carried;
 mod compile;
 mod consent;
 mod dead_letter;
+mod decoding;
 mod emit;
 mod erasure;
 mod export;
@@ -28,7 +29,7 @@ use super::{
 use crate::{
     canary::{self, Canary},
     decision::{Constants, Encoder, emission::Emission},
-    event::{CLOCKS_SET_FROM, Decoded, Decoder, EventTime, Record, TooLate, split_key},
+    event::{CLOCKS_SET_FROM, Decoded, EventTime, Record, TooLate, split_key},
     inference::ModelInfo,
     profile::{Feature, HiddenFeature, Layout, ProfileEngine},
     sink::Outbox,
@@ -38,14 +39,12 @@ use crate::{
 use campaigns::Offers;
 use carried::Carried;
 use dead_letter::dead_letter;
+use decoding::Decoding;
 use export::Export;
 use open_batch::OpenBatch;
 
 /// A clock that only measures how long the stages take.
 pub type Stopwatch = Box<dyn Clock + Send>;
-
-/// The decoding of one record in this many is timed, because reading a clock twice per record costs as much as a field.
-const DECODES_PER_LAP: u32 = 64;
 
 /// A batch ends when the payloads of its records exceed this: all of them are in memory, and text spans have 32 bits.
 pub(super) const BATCH_BYTES_MAX: usize = 64 << 20;
@@ -61,12 +60,11 @@ fn is_trace_context(text: &str) -> bool {
     text.len() <= TRACE_CONTEXT_BYTES_MAX && TraceParent::parse(text).is_some()
 }
 
-/// How long the stages take.
-#[derive(Default)]
-struct Timing {
-    stopwatch: Option<Stopwatch>,
-    /// Counts up to the next record whose decoding is timed.
-    decodes: u32,
+/// The segments.
+struct Audiences {
+    segments: Segments,
+    /// Those of the current row.
+    found: Found,
 }
 
 /// The state for encoding decisions.
@@ -86,11 +84,9 @@ struct Encoding {
 /// The compiled core with its buffers.
 pub struct Pipeline {
     spec: PipelineSpec,
-    decoder: Decoder,
+    decoding: Decoding,
     profile: ProfileEngine,
-    segments: Segments,
-    /// The segments of the current row.
-    found: Found,
+    audiences: Audiences,
     offers: Offers,
     scores: ScoreSlots,
     model: Option<Scoring>,
@@ -98,9 +94,8 @@ pub struct Pipeline {
     encoding: Encoding,
     export: Export,
     batch: OpenBatch,
-    /// The time of day, if it is known.
-    present: Option<EventTime>,
-    timing: Timing,
+    /// Measures how long the stages take.
+    stopwatch: Option<Stopwatch>,
 }
 
 impl Pipeline {
@@ -144,12 +139,12 @@ impl Pipeline {
 
     /// The segments.
     pub fn segments(&self) -> &Segments {
-        &self.segments
+        &self.audiences.segments
     }
 
     /// The names of the fields that are read of an event.
     pub fn fields_read(&self) -> impl Iterator<Item = &str> {
-        self.decoder.fields_read()
+        self.decoding.decoder.fields_read()
     }
 
     /// `targeting.minimum_audience`.
@@ -170,7 +165,7 @@ impl Pipeline {
     /// Measures the time that each stage takes, with this clock.
     #[must_use]
     pub fn with_stopwatch(mut self, stopwatch: Stopwatch) -> Self {
-        self.timing.stopwatch = Some(stopwatch);
+        self.stopwatch = Some(stopwatch);
         self
     }
 
@@ -189,7 +184,7 @@ impl Pipeline {
     /// allowed for a record is part of the partition's mark, so that a replay decides the same. The time of a clock
     /// that was never set is ignored.
     pub fn set_present(&mut self, present: EventTime) {
-        self.present = Some(present).filter(|present| *present >= CLOCKS_SET_FROM);
+        self.decoding.present = Some(present).filter(|present| *present >= CLOCKS_SET_FROM);
     }
 
     /// Decodes one record into the open batch, or makes it a dead letter. A record of a partition that is not held is
@@ -204,20 +199,13 @@ impl Pipeline {
         // The standard forbids forwarding an invalid trace context; it could be anything, of any size.
         let record = &Record { traceparent: record.traceparent.filter(|it| is_trace_context(it)), ..*record };
         self.batch.bytes += record.payload.map_or(0, <[u8]>::len);
-        self.timing.decodes += 1;
-        let start = match &self.timing.stopwatch {
-            Some(watch) if self.timing.decodes >= DECODES_PER_LAP => Some(watch.elapsed()),
-            _ => None,
-        };
-        let ceiling = partition.ceiling(record.offset, self.present.map(|present| self.decoder.latest(present)));
-        if self.decoder.has_previous() {
-            self.decoder.set_before(partition.store().is_named_before(record.offset));
-        }
-        let decoded = self.decoder.decode_until(record, ceiling, &mut self.batch.events);
-        if let (Some(start), Some(watch)) = (start, &self.timing.stopwatch) {
-            counts.detail.spend(Stage::Decode, watch.elapsed().saturating_sub(start) * self.timing.decodes);
-            self.timing.decodes = 0;
-        }
+        let decoded = self.decoding.decode(
+            record,
+            partition,
+            &mut self.batch.events,
+            self.stopwatch.as_deref(),
+            &mut counts.detail,
+        );
         let rows = self.batch.events.len();
         let appended_ms = record.timestamp_ms.or_else(|| self.batch.events.times.last().map(|time| time.millis()));
         self.batch.appended_ms.resize(rows, appended_ms.unwrap_or_default());
@@ -227,19 +215,19 @@ impl Pipeline {
                     self.batch.payloads.push(record, rows);
                 }
                 if partition.is_replay(record.offset) {
-                    counts.replayed += bots as u64;
+                    counts.beside.replayed += bots as u64;
                 } else {
                     counts.events += bots as u64;
                     counts.suppress(SuppressReason::Bot, bots as u64);
                 }
             }
-            Err(_) if partition.is_replay(record.offset) => counts.replayed += 1,
+            Err(_) if partition.is_replay(record.offset) => counts.beside.replayed += 1,
             Err(rejection) => {
                 counts.events += 1;
                 counts.dead_letter(rejection.reason);
-                let key = record.key.map(|key| self.decoder.shown_key(key));
+                let key = record.key.map(|key| self.decoding.decoder.shown_key(key));
                 let constants = &self.encoding.constants;
-                dead_letter(&self.decoder, constants, record, key.as_deref(), 0, &rejection, outbox);
+                dead_letter(&self.decoding.decoder, constants, record, key.as_deref(), 0, &rejection, outbox);
             }
         }
     }
@@ -281,7 +269,7 @@ impl Pipeline {
             self.catch_up(partitions);
             return self.batch.clear();
         }
-        let stopwatch = self.timing.stopwatch.take();
+        let stopwatch = self.stopwatch.take();
         let mut last = stopwatch.as_ref().map(|watch| (watch.elapsed(), watch.computed()));
         let mut lap = |stage: Stage, counts: &mut Counts| {
             if let (Some(watch), Some((elapsed, computed))) = (&stopwatch, &mut last) {
@@ -300,12 +288,12 @@ impl Pipeline {
             scoring.run(&mut self.batch.events, &self.scores, &self.profile, partitions);
         }
         lap(Stage::Score, counts);
-        self.segments.run(&mut self.batch.events.columns, rows);
+        self.audiences.segments.run(&mut self.batch.events.columns, rows);
         self.offers.campaigns.run(&mut self.batch.events.columns, rows);
         lap(Stage::Target, counts);
         self.emit(partitions, now, outbox, counts);
         lap(Stage::Encode, counts);
-        self.timing.stopwatch = stopwatch;
+        self.stopwatch = stopwatch;
         self.batch.clear();
     }
 }

@@ -18,8 +18,8 @@ use crate::{
 impl Pipeline {
     /// Tells a partition that is taken up which key names its users, and since when.
     pub(in crate::engine) fn name_users_of(&self, partition: &mut Partition) {
-        let key = self.decoder.pseudonyms().map(Pseudonyms::key_id);
-        partition.name_by(key, self.decoder.has_previous());
+        let key = self.decoding.decoder.pseudonyms().map(Pseudonyms::key_id);
+        partition.name_by(key, self.decoding.decoder.has_previous());
     }
 
     /// Moves the user of a row to the present name, unless that was done before. Nothing is written in a replay.
@@ -64,7 +64,7 @@ impl Pipeline {
         }
         let is_erasure = applied == Applied::Erasure;
         if let Some((outbox, counts)) = &mut to {
-            counts.moved += u64::from(meeting.was_alive);
+            counts.beside.moved += u64::from(meeting.was_alive);
             if meeting.was_alive || is_erasure {
                 self.emit_null(row, former.1, if is_erasure { "erasure" } else { "renamed" }, outbox);
             }

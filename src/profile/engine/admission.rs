@@ -4,7 +4,7 @@ use super::{Applied, NEVER, Names, ProfileEngine};
 use crate::{
     canary::{self, Canary},
     event::EventBatch,
-    privacy::consent::{Activity, Basis, RememberedConsent, Verdict},
+    privacy::consent::{Activity, RememberedConsent, Verdict},
     profile::{
         consent::{Judged, KeptConsent},
         layout::{FIRST, NEWEST},
@@ -16,12 +16,7 @@ use std::ops::Range;
 impl ProfileEngine {
     /// Where the words of [`KeptConsent`] are in a profile. Empty if consent is not checked.
     pub fn consent(&self) -> Range<usize> {
-        self.consent_words.clone()
-    }
-
-    /// Where the words of the last verdict are in a profile.
-    pub(super) fn basis(&self) -> Range<usize> {
-        self.consent_words.end.saturating_sub(Basis::WORDS).max(self.consent_words.start)..self.consent_words.end
+        self.kept.consent.clone()
     }
 
     /// The verdict on a row of the last batch. `None` if consent is not checked.
@@ -51,12 +46,12 @@ impl ProfileEngine {
     pub fn keep_verdict(&self, row: usize, words: &mut [u64], mut ended: impl FnMut(usize)) {
         let Some(consent) = &self.consent else { return };
         let (verdict, is_late) = (consent.verdict(row), consent.is_late(row));
-        if self.applied[row] == Applied::Withheld && !canary::is_in(Canary::WithdrawalKeepsProfile) {
+        if self.outcomes.applied[row] == Applied::Withheld && !canary::is_in(Canary::WithdrawalKeepsProfile) {
             self.held_memberships(words).for_each(&mut ended);
-            words[self.memberships.clone()].fill(0);
-            words[self.said.clone()].fill(0);
+            words[self.kept.memberships.clone()].fill(0);
+            words[self.kept.said.clone()].fill(0);
         }
-        let last = &mut words[self.basis()];
+        let last = &mut words[self.kept.basis()];
         // A late event must not give back what a newer one has refused.
         let gives_back =
             is_late && KeptConsent::read_basis(last).is_some_and(|it| !verdict.permissions.is_within(it.permissions()));
@@ -67,12 +62,13 @@ impl ProfileEngine {
 
     /// Whether [`Self::keep_verdict`] would change nothing for a row of the last batch.
     pub fn keeps_verdict(&self, row: usize) -> bool {
-        self.applied[row] == Applied::Counted && self.consent.as_ref().is_none_or(|consent| consent.is_kept(row))
+        self.outcomes.applied[row] == Applied::Counted
+            && self.consent.as_ref().is_none_or(|consent| consent.is_kept(row))
     }
 
     /// Whether a row of the last batch has changed its user's profile, be it only what is kept of consent.
     pub fn has_written(&self, row: usize) -> bool {
-        match self.applied[row] {
+        match self.outcomes.applied[row] {
             Applied::Counted => true,
             Applied::Withheld => self.consent.as_ref().is_some_and(|consent| consent.is_withdrawal(row)),
             Applied::Duplicate | Applied::TooLate | Applied::Covered | Applied::Erasure | Applied::Erased => false,
@@ -91,7 +87,7 @@ impl ProfileEngine {
         let time = batch.times[row].0;
         let (hash, user) = names.profile;
         // An expired profile counts as none, whether or not it has been swept.
-        let oldest = store.clock().time().map_or(time, |it| it.max(time)).saturating_sub(self.ttl);
+        let oldest = store.clock().time().map_or(time, |it| it.max(time)).saturating_sub(self.limits.ttl);
         let chosen = store.words(hash, user).map(|words| self.chosen(words));
         let newest = chosen.map(|(newest, _)| newest).filter(|newest| *newest >= oldest).unwrap_or(NEVER);
         let kept = if names.other.is_none() {
@@ -105,7 +101,7 @@ impl ProfileEngine {
 
     /// The time of a profile's newest event, and what it remembers of its user's choice.
     pub(super) fn chosen(&self, words: &[u64]) -> (i64, RememberedConsent) {
-        (words[NEWEST] as i64, KeptConsent::read(&words[self.consent_words.clone()]).remembered)
+        (words[NEWEST] as i64, KeptConsent::read(&words[self.kept.consent.clone()]).remembered)
     }
 
     /// The choice of a user that counts, if the profile has this one and this newest event. The profile has expired if its newest event is older than `oldest`.

@@ -92,7 +92,7 @@ impl ProfileEngine {
     /// Empties the profile of a user who is erased by the record at `offset`, except for what decisions still need. Returns false
     /// if it is one from after the record.
     pub(super) fn empty(&mut self, (hash, user): (u64, &[u8]), offset: i64, store: &mut Store) -> bool {
-        let ends = [self.basis(), self.said.clone(), self.memberships.clone()];
+        let ends = [self.kept.basis(), self.kept.said.clone(), self.kept.memberships.clone()];
         let Self { fresh, buffers, .. } = self;
         let found = store.erase(hash, user, offset);
         let is_ahead = found.is_none();
@@ -116,7 +116,7 @@ impl ProfileEngine {
     /// What is kept of the choice of a user who is erased: all of it that counts.
     pub(super) fn kept_choice(&self, names: &Names<'_>, time: i64, store: &Store) -> Option<Vec<u64>> {
         self.consent.as_ref()?;
-        let oldest = store.clock().time().unwrap_or(time).saturating_sub(self.ttl);
+        let oldest = store.clock().time().unwrap_or(time).saturating_sub(self.limits.ttl);
         let choice = self.choice_of(names, oldest, store);
         Some(choice.filter(|_| !canary::is_in(Canary::OptOutErased)).map_or_else(Vec::new, |choice| words_of(&choice)))
     }
@@ -149,10 +149,10 @@ impl ProfileEngine {
     pub fn finish_erasure(&self, words: &mut [u64], ended: impl FnMut(usize)) -> bool {
         self.held_memberships(words).for_each(ended);
         let is_new = words[NEWEST] as i64 != NEVER;
-        words[self.memberships.clone()].fill(0);
-        words[self.said.clone()].fill(0);
+        words[self.kept.memberships.clone()].fill(0);
+        words[self.kept.said.clone()].fill(0);
         if !is_new {
-            words[self.basis()].fill(0);
+            words[self.kept.basis()].fill(0);
         }
         !is_new
     }

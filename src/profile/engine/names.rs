@@ -73,19 +73,19 @@ pub struct Meeting {
 impl ProfileEngine {
     /// What was found of a row's user under the former name.
     pub fn meeting(&self, row: usize) -> Meeting {
-        self.meetings.get(row).copied().unwrap_or_default()
+        self.outcomes.meetings.get(row).copied().unwrap_or_default()
     }
 
     /// Looks at what a row's user has under the former name, before the row is applied.
     #[cold]
     pub(super) fn meet(&mut self, batch: &EventBatch, row: usize, names: &Names<'_>, store: &mut Store) {
-        self.meetings.resize(row, Meeting::default());
+        self.outcomes.meetings.resize(row, Meeting::default());
         let (offset, time) = (batch.positions[row].offset, batch.times[row].0);
         let Some(former) = names.other.filter(|_| !store.is_named_before(offset)) else { return };
         let now = store.clock().time().map_or(time, |it| it.max(time));
         let is_alive = store.get(former.0, former.1).is_some_and(|words| !self.is_gone(words[NEWEST], now));
         // The profile still has the former name at the next row of the batch.
-        let was_alive = is_alive && self.met.insert((batch.positions[row].partition, former.0));
+        let was_alive = is_alive && self.outcomes.met.insert((batch.positions[row].partition, former.0));
         if store.holds(former) {
             store.touch(former, offset);
             store.touch(names.profile, offset);
@@ -100,7 +100,7 @@ impl ProfileEngine {
             }
             is_emptied
         };
-        self.meetings.push(Meeting { was_alive, is_stale });
+        self.outcomes.meetings.push(Meeting { was_alive, is_stale });
     }
 
     /// Whether the profile began before an erasure. That of a user with one name never did.
@@ -133,7 +133,7 @@ impl ProfileEngine {
             return;
         }
         let ((_, chosen), (_, former)) = (self.chosen(words), self.chosen(former));
-        let at = self.consent_words.start;
+        let at = self.kept.consent.start;
         KeptConsent::write_remembered(&chosen.merge(former), &mut words[at..at + RememberedConsent::WORDS]);
     }
 }

@@ -29,7 +29,7 @@ impl ProfileEngine {
         let time = words[NEWEST] as i64;
         let out = &mut buffers.rows;
         out.clear();
-        out.extend_from_slice(&compiled.blank);
+        out.extend_from_slice(&compiled.reads.blank);
         read_before(compiled, words, time, out);
         read_forever(compiled, words, zones, time, out);
         let mut at = fresh.len() + words[IDS] as usize * ID_WORDS;
@@ -41,7 +41,7 @@ impl ProfileEngine {
             at = end;
         }
         compiled.before.run(columns, 1);
-        for ((_, slot), value) in compiled.reads.iter().zip(out) {
+        for ((_, slot), value) in compiled.reads.all.iter().zip(out) {
             let column = columns.get_mut(*slot).doubles_mut();
             column.clear();
             column.push(*value);
@@ -80,7 +80,7 @@ pub(super) fn read_for_targeting(
         group.read_all(run, &words[at..end], (newest, newest.div_euclid(group.tile)), merged, again);
         at = end;
     }
-    let first = compiled.reads.len() - compiled.hidden.len();
+    let first = compiled.reads.all.len() - compiled.hidden.len();
     out[first..].copy_from_slice(&again[first..]);
 }
 
@@ -88,8 +88,8 @@ pub(super) fn read_for_targeting(
 #[inline]
 pub(super) fn read_before(compiled: &CompiledFeatures, words: &[u64], time: i64, out: &mut [f64]) {
     let forever_at = HEADER + 1 + compiled.groups.len();
-    for number in &compiled.reads_before {
-        match compiled.reads[*number].0 {
+    for number in &compiled.reads.before {
+        match compiled.reads.all[*number].0 {
             Read::Since { cell, within } => {
                 let last = words[forever_at + cell] as i64;
                 let since = time.saturating_sub(last).max(0);
@@ -112,8 +112,8 @@ pub(super) fn read_before(compiled: &CompiledFeatures, words: &[u64], time: i64,
 pub(super) fn read_forever(compiled: &CompiledFeatures, words: &[u64], zones: &mut Zones, time: i64, out: &mut [f64]) {
     let forever_at = HEADER + 1 + compiled.groups.len();
     let forever = forever_at..forever_at + compiled.forever.words();
-    for number in &compiled.reads_forever {
-        match &compiled.reads[*number].0 {
+    for number in &compiled.reads.forever {
+        match &compiled.reads.all[*number].0 {
             Read::Forever(finalizer) => out[*number] = finalizer.value(&words[forever.clone()], time),
             // The most common calendar feature by far; it needs no calendar.
             Read::Calendar { what: Calendar::Hour, zone: None } => {

@@ -31,7 +31,7 @@ impl ProfileEngine {
     pub fn profile_bytes(&self) -> ProfileBytes {
         // A realistic time, so that times and tile numbers pack into as many bytes as in production.
         const TIME: i64 = 1_800_000_000_123_456;
-        let ids = |count: usize| if self.horizon > 0 { count * ID_WORDS } else { 0 };
+        let ids = |count: usize| if self.limits.horizon > 0 { count * ID_WORDS } else { 0 };
         let mut words = self.fresh.clone();
         (words[NEWEST], words[FIRST]) = (TIME as u64, TIME as u64);
         let value = 12.5_f64.to_bits();
@@ -40,25 +40,25 @@ impl ProfileEngine {
         let forever = HEADER + 1 + self.compiled.groups.len();
         self.compiled.forever.apply(0, &mut words[forever..], Met(&all), &values, TIME);
         let membership = Membership { entered_at: EventTime(TIME), expires_at: EventTime(TIME + Membership::LONGEST) };
-        for words in words[self.memberships.clone()].chunks_exact_mut(Membership::WORDS) {
+        for words in words[self.kept.memberships.clone()].chunks_exact_mut(Membership::WORDS) {
             Membership::write(Some(membership), words);
         }
-        if !self.said.is_empty() {
+        if !self.kept.said.is_empty() {
             let prices = std::iter::repeat(1_250_000);
-            Said::new(&mut words[self.said.clone()]).set(u64::MAX, EventTime(TIME), EventTime(TIME), prices);
+            Said::new(&mut words[self.kept.said.clone()]).set(u64::MAX, EventTime(TIME), EventTime(TIME), prices);
         }
-        if !self.consent_words.is_empty() {
+        if !self.kept.consent.is_empty() {
             // Times of both kinds of choices, as they pack.
-            words[self.consent_words.clone()].fill(TIME as u64);
+            words[self.kept.consent.clone()].fill(TIME as u64);
         }
         words.extend((0..ids(1)).map(|_| TIME as u64));
-        let without_tiles = self.fresh.len() + ids(self.ids_max);
+        let without_tiles = self.fresh.len() + ids(self.limits.ids_max);
         let (mut full, mut widest) = (without_tiles, without_tiles);
         for (number, group) in self.compiled.groups.iter().enumerate() {
             let at = (HEADER + 1 + number, words.len());
             let tile = TIME.div_euclid(group.tile);
             group.apply(&mut words, at, (TIME, tile, tile - group.tiles_max), Met(&all), &values);
-            let tiles = (group.tiles_max + self.lateness / group.tile + 1) as usize;
+            let tiles = (group.tiles_max + self.limits.lateness / group.tile + 1) as usize;
             full += tiles * group.stride(Lane::default());
             widest += tiles * group.stride(Lane::WIDEST);
         }
@@ -75,7 +75,7 @@ impl ProfileEngine {
     /// clock differences.
     pub fn is_of_the_future(&self, state: &[u8], written_ms: i64) -> bool {
         let newest = PackedWords::new(state).word().unwrap_or_default() as i64;
-        let latest = written_ms.saturating_mul(1_000).saturating_add(self.future_tolerance);
+        let latest = written_ms.saturating_mul(1_000).saturating_add(self.limits.future_tolerance);
         newest > latest.saturating_add(YEAR_MICROS)
     }
 
@@ -89,7 +89,7 @@ impl ProfileEngine {
         }
         let forever = HEADER + 1 + self.compiled.groups.len();
         let newest = fixed[NEWEST] as i64;
-        is_header_sound(&fixed, self.horizon > 0)
+        is_header_sound(&fixed, self.limits.horizon > 0)
             && self.compiled.forever.fit(0, &fixed[forever..], newest)
             && are_ids_sound(&mut words, fixed[IDS], newest)
             && self.compiled.groups.iter().zip(&fixed[HEADER + 1..]).all(|(group, run)| {

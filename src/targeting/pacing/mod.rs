@@ -122,6 +122,22 @@ impl Moment {
     }
 }
 
+/// What a campaign has spent, by the days of the decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// By decisions of this day.
+    pub today: Micros,
+    /// By decisions of the previous day, which may arrive after midnight.
+    pub yesterday: Micros,
+    /// By decisions of all days.
+    pub total: Micros,
+}
+
+impl Spent {
+    /// Nothing.
+    pub const NOTHING: Self = Self { today: Micros::ZERO, yesterday: Micros::ZERO, total: Micros::ZERO };
+}
+
 /// Control's state of a campaign.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pacer {
@@ -133,12 +149,8 @@ pub struct Pacer {
     pub day_start_ms: i64,
     /// How much of the day had passed when it was first seen. A campaign may start at noon.
     pub seen_from_ms: i64,
-    /// Spend by decisions of this day.
-    pub spent_today: Micros,
-    /// Spend by decisions of the previous day, which may arrive after midnight.
-    pub spent_yesterday: Micros,
-    /// Spend of all days.
-    pub spent_total: Micros,
+    /// What was spent.
+    pub spent: Spent,
     /// Eligible decisions by bucket of this day.
     pub today: Vec<u64>,
     /// Eligible decisions by bucket, learned from earlier days. Empty until one whole day was seen.
@@ -163,9 +175,7 @@ impl Pacer {
             day: None,
             day_start_ms: 0,
             seen_from_ms: 0,
-            spent_today: Micros::ZERO,
-            spent_yesterday: Micros::ZERO,
-            spent_total: Micros::ZERO,
+            spent: Spent::NOTHING,
             today: Vec::new(),
             forecast: Vec::new(),
             recent: Recent::default(),
@@ -182,10 +192,10 @@ impl Pacer {
             return;
         }
         self.turn(decided);
-        self.spent_total = self.spent_total.plus(cost);
+        self.spent.total = self.spent.total.plus(cost);
         match self.day.map(|day| day - decided.day) {
-            Some(0) => self.spent_today = self.spent_today.plus(cost),
-            Some(1) => self.spent_yesterday = self.spent_yesterday.plus(cost),
+            Some(0) => self.spent.today = self.spent.today.plus(cost),
+            Some(1) => self.spent.yesterday = self.spent.yesterday.plus(cost),
             _ => {}
         }
         self.recent.add(&self.timing, decided.at_ms, 0, cost);
@@ -228,7 +238,7 @@ impl Pacer {
     /// The budget of this day: the daily budget or a day's share of the total, at most the rest of the total. `None`
     /// without a budget.
     pub fn day_budget(&self, terms: &Terms) -> Option<Micros> {
-        let before = self.spent_total.minus(self.spent_today);
+        let before = self.spent.total.minus(self.spent.today);
         let left = terms.total.map(|total| total.minus(before));
         let days = terms.days_left.filter(|_| terms.mode != Mode::Asap).map_or(1, |days| i64::from(days.max(1)));
         let share = terms.daily.or(left.map(|left| Micros(left.0 / days)))?;
@@ -242,8 +252,8 @@ impl Pacer {
         }
         self.learn();
         let follows = self.day.is_some_and(|day| now.day == day + 1);
-        self.spent_yesterday = if follows { self.spent_today } else { Micros::ZERO };
-        self.spent_today = Micros::ZERO;
+        self.spent.yesterday = if follows { self.spent.today } else { Micros::ZERO };
+        self.spent.today = Micros::ZERO;
         self.day = Some(now.day);
         self.day_start_ms = now.at_ms - now.day_ms();
         self.seen_from_ms = now.day_ms();
@@ -294,10 +304,10 @@ impl Pacer {
         let cost_max = terms.cost_max.0.max(1) as f64;
         let cost = self.recent.cost(cost_max);
         let today = self.recent.unsettled(self.day_start_ms);
-        let left_today = budget.minus(self.spent_today).0 as f64 - today.reserve(cost, cost_max);
+        let left_today = budget.minus(self.spent.today).0 as f64 - today.reserve(cost, cost_max);
         let left_total = terms.total.map_or(f64::INFINITY, |total| {
             let all = self.recent.unsettled(i64::MIN);
-            total.minus(self.spent_total).0 as f64 - all.reserve(cost, cost_max)
+            total.minus(self.spent.total).0 as f64 - all.reserve(cost, cost_max)
         });
         let left = left_today.min(left_total);
         if left < cost_max {
@@ -316,7 +326,7 @@ impl Pacer {
             let to_midnight = (now.length_ms() - now.day_ms()) as f64;
             let horizon = HORIZON_MS.max(4.0 * interval).min(to_midnight).max(interval);
             let planned = budget.0 as f64 * self.plan(terms.mode, now, now.day_ms() + horizon as i64);
-            let committed = self.spent_today.0 as f64 + today.expected(cost);
+            let committed = self.spent.today.0 as f64 + today.expected(cost);
             (planned - committed) / (horizon * traffic * cost)
         };
         PassThrough::from_share(wanted.min(most))

@@ -157,7 +157,7 @@ impl World<'_> {
                 }
             }
             if (now + 1) % 3_600 == 0 {
-                out.known.push(pacer.spent_today.0);
+                out.known.push(pacer.spent.today.0);
             }
         }
         out.pacer = Some(pacer);

@@ -62,7 +62,7 @@ fn what_is_in_flight_counts_as_spent() {
     let (with, without) = (answered.next_rate(&terms, at(7_210)).share(), open.next_rate(&terms, at(7_210)).share());
     assert!(close(with, without), "{with} {without}");
     // The steady spend is behind the plan. Once enough is in flight to meet it, hardly anything passes.
-    let behind = open.planned(&terms, at(7_800)).unwrap().minus(open.spent_today);
+    let behind = open.planned(&terms, at(7_800)).unwrap().minus(open.spent.today);
     for number in 0..behind.0 / 10_000 {
         open.observe_traffic(at(7_211 + 10 * number), 100, 100);
         open.next_rate(&terms, at(7_220 + 10 * number));
@@ -79,8 +79,8 @@ fn what_is_in_flight_at_midnight_counts_against_the_total() {
         pacer.next_rate(&terms, at(second + 9));
     }
     // About 30 000 are in flight, and 20 000 are left of the total.
-    terms.total = Some(pacer.spent_total.plus(Micros(20_000)));
-    let ample = Terms { total: Some(pacer.spent_total.plus(Micros(200_000))), ..terms };
+    terms.total = Some(pacer.spent.total.plus(Micros(20_000)));
+    let ample = Terms { total: Some(pacer.spent.total.plus(Micros(200_000))), ..terms };
     assert!(pacer.clone().next_rate(&ample, at(DAY_S)) > PassThrough::NONE);
     assert_eq!(pacer.next_rate(&terms, at(DAY_S)), PassThrough::NONE);
     // None of it cost anything, so the rest may be spent.
@@ -108,13 +108,13 @@ fn terms_and_moments_without_sense_have_a_stated_result() {
         pacer.observe_spend(at(100), Micros::MAX);
     }
     assert_eq!(pacer.next_rate(&terms(Mode::Asap, i64::MAX), at(130)), PassThrough::NONE);
-    assert!(pacer.rate == PassThrough::NONE && pacer.spent_total == Micros::MAX);
+    assert!(pacer.rate == PassThrough::NONE && pacer.spent.total == Micros::MAX);
     // Late spend counts for its own day. A day that is over gives no rate.
     let mut pacer = Pacer::new(TIMING);
     pacer.next_rate(&terms(Mode::Asap, 100_000), at(DAY_S - 10));
     let rate = pacer.next_rate(&terms(Mode::Asap, 100_000), at(DAY_S + 10));
     pacer.observe_spend(at(DAY_S - 20), Micros(7));
-    assert_eq!((pacer.spent_yesterday, pacer.spent_today, pacer.spent_total), (Micros(7), Micros(0), Micros(7)));
+    assert_eq!((pacer.spent.yesterday, pacer.spent.today, pacer.spent.total), (Micros(7), Micros(0), Micros(7)));
     let before = pacer.clone();
     assert_eq!(pacer.next_rate(&terms(Mode::Asap, 0), at(100)), rate);
     assert_eq!(pacer, before);

@@ -41,7 +41,7 @@ impl AdminState {
             "workers": workers.len(),
             "counts": {
                 "events": counts.events, "decisions": counts.decisions, "fallbacks": counts.fallbacks,
-                "duplicates": counts.duplicates, "suppressed": counts.suppressed_total(), "replayed": counts.replayed,
+                "duplicates": counts.duplicates, "suppressed": counts.suppressed_total(), "replayed": counts.beside.replayed,
             },
             "commits": progress.iter().map(Progress::commits).sum::<u64>(),
             "retries": progress.iter().map(Progress::retries).sum::<u64>(),
@@ -65,7 +65,8 @@ impl AdminState {
     }
 
     fn decisions(&self, workers: &[WorkerStatus]) -> Vec<Value> {
-        let all = workers.iter().flat_map(|worker| worker.decisions.iter().map(move |decision| (worker, decision)));
+        let all =
+            workers.iter().flat_map(|worker| worker.recent.decisions.iter().map(move |decision| (worker, decision)));
         let shown = all.map(|(worker, it)| {
             let segments = worker.segments.iter().take(64).enumerate();
             let segments = segments.filter(|(index, _)| it.segments >> index & 1 == 1).map(|(_, (id, _))| id);
@@ -82,7 +83,8 @@ impl AdminState {
 }
 
 fn events(workers: &[WorkerStatus]) -> Vec<Value> {
-    let all = workers.iter().enumerate().flat_map(|(worker, it)| it.events.iter().map(move |event| (worker, event)));
+    let all =
+        workers.iter().enumerate().flat_map(|(worker, it)| it.recent.events.iter().map(move |event| (worker, event)));
     let shown = all.map(|(worker, it)| {
         (it.at, json!({ "at_ms": it.at.millis(), "worker": worker, "what": it.what, "detail": it.detail }))
     });

@@ -178,7 +178,7 @@ impl AdminState {
         if method != Method::POST {
             return answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "use POST\n");
         }
-        let reload = self.reload.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let reload = self.reload.run.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(reload) = reload else {
             return answer(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -186,7 +186,7 @@ impl AdminState {
                 "reload is not available yet: wait until the process has started; aimpoint serve only takes SIGHUP\n",
             );
         };
-        let Ok(permit) = Arc::clone(&self.reload_permit).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.reload.permit).try_acquire_owned() else {
             return answer(StatusCode::CONFLICT, TEXT, "another reload is in progress; try again when it has ended\n");
         };
         // Reading files and compiling pipelines may take long: keep it off the thread that answers the probes.

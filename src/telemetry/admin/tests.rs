@@ -346,7 +346,7 @@ fn a_reload_takes_a_token_and_one_at_a_time_and_tells_what_came_of_it() {
     }));
     let first = std::thread::spawn(move || post(at, TOKEN));
     let start = Instant::now();
-    while state.reload_permit.available_permits() > 0 {
+    while state.reload.permit.available_permits() > 0 {
         assert!(start.elapsed() < Duration::from_secs(5), "the first one has its turn");
     }
     assert_eq!(post(at, TOKEN).0, 409);

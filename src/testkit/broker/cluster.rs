@@ -86,21 +86,39 @@ pub(super) enum Refusal {
     TooLarge,
 }
 
+/// A log of outputs.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    pub(super) slots: Vec<Slot>,
+    /// Where it starts, if it was truncated.
+    pub(super) low: usize,
+}
+
+/// What is still in flight from clients that gave up or died.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    pub(super) requests: Vec<Late>,
+    /// Outputs of discarded outlets, in order per partition.
+    pub(super) outputs: Vec<VecDeque<(Place, Visible)>>,
+}
+
+/// What may go wrong, and whether it does.
+#[derive(Debug)]
+pub(super) struct Chance {
+    pub(super) faults: Faults,
+    pub(super) random: SmallRng,
+}
+
 pub(super) struct Cluster {
     pub(super) input: Vec<Input>,
-    pub(super) logs: BTreeMap<Place, Vec<Slot>>,
-    /// Where truncated logs start.
-    pub(super) lows: BTreeMap<Place, usize>,
+    pub(super) logs: BTreeMap<Place, Log>,
     pub(super) transactions: Vec<Transaction>,
     pub(super) ids: HashMap<String, Id>,
-    pub(super) late: Vec<Late>,
-    /// Outputs of discarded outlets that are still in flight, in order per partition.
-    pub(super) late_outputs: Vec<VecDeque<(Place, Visible)>>,
+    pub(super) late: InFlight,
     pub(super) committed: BTreeMap<i32, (i64, String)>,
     pub(super) effects: Vec<Effect>,
     pub(super) group: Group,
-    pub(super) faults: Faults,
-    pub(super) random: SmallRng,
+    pub(super) chance: Chance,
     pub(super) step: u64,
     pub(super) restores: usize,
     /// The largest messages that its topics accept.
@@ -113,7 +131,6 @@ impl Cluster {
         Self {
             input: input.into_iter().map(|records| Input { records, low: 0, high: 0 }).collect(),
             logs: BTreeMap::new(),
-            lows: BTreeMap::new(),
             transactions: vec![Transaction {
                 state: State::Committed,
                 first: BTreeMap::new(),
@@ -123,13 +140,11 @@ impl Cluster {
                 since: 0,
             }],
             ids: HashMap::new(),
-            late: Vec::new(),
-            late_outputs: Vec::new(),
+            late: InFlight::default(),
             committed: BTreeMap::new(),
             effects: Vec::new(),
             group: Group::new(partitions, is_cooperative),
-            faults,
-            random: SmallRng::seed_from_u64(seed),
+            chance: Chance { faults, random: SmallRng::seed_from_u64(seed) },
             step: 0,
             restores: 0,
             limits: SizeLimits::default(),
@@ -137,11 +152,11 @@ impl Cluster {
     }
 
     pub(super) fn strikes(&mut self, thousandths: u32) -> bool {
-        thousandths > 0 && self.random.random_range(0..1_000) < thousandths
+        thousandths > 0 && self.chance.random.random_range(0..1_000) < thousandths
     }
 
     pub(super) fn one_in(&mut self, times: u32) -> bool {
-        self.random.random_range(0..times) == 0
+        self.chance.random.random_range(0..times) == 0
     }
 
     /// The offset below which every transaction has ended.
@@ -151,12 +166,12 @@ impl Cluster {
     }
 
     pub(super) fn end(&self, place: Place) -> usize {
-        self.logs.get(&place).map_or(0, Vec::len)
+        self.logs.get(&place).map_or(0, |log| log.slots.len())
     }
 
     /// The record at an offset, if committed-only readers see it.
     pub(super) fn committed_record(&self, place: Place, offset: usize) -> Option<&Visible> {
-        match &self.logs.get(&place)?[offset] {
+        match &self.logs.get(&place)?.slots[offset] {
             Slot::Record(transaction, output) if self.transactions[*transaction].state == State::Committed => {
                 Some(output)
             }
@@ -186,7 +201,7 @@ impl Cluster {
         if output.bytes() > self.limits.of(output.target) {
             return Err(Refusal::TooLarge);
         }
-        let log = self.logs.entry(place).or_default();
+        let log = &mut self.logs.entry(place).or_default().slots;
         let offset = log.len();
         log.push(Slot::Record(transaction, output));
         let transaction = &mut self.transactions[transaction];
@@ -200,7 +215,7 @@ impl Cluster {
         if output.bytes() > self.limits.of(output.target) {
             return Err(Refusal::TooLarge);
         }
-        let log = self.logs.entry(place).or_default();
+        let log = &mut self.logs.entry(place).or_default().slots;
         log.push(Slot::Record(BESIDE, output));
         let outputs = vec![(place, log.len() - 1)];
         self.effects.push(Effect { positions: Vec::new(), outputs, is_owned: true, is_beside: true });
@@ -235,7 +250,7 @@ impl Cluster {
         let transaction = &mut self.transactions[number];
         transaction.state = if commit { State::Committed } else { State::Aborted };
         for place in transaction.first.keys() {
-            self.logs.entry(*place).or_default().push(Slot::Marker);
+            self.logs.entry(*place).or_default().slots.push(Slot::Marker);
         }
         if commit {
             for (partition, offset, metadata) in &transaction.pending {
@@ -272,11 +287,11 @@ impl Cluster {
 
     /// Delivers a late request.
     pub(super) fn deliver_late(&mut self) {
-        if self.late.is_empty() {
+        if self.late.requests.is_empty() {
             return;
         }
-        let index = self.random.random_range(0..self.late.len());
-        let late = self.late.swap_remove(index);
+        let index = self.chance.random.random_range(0..self.late.requests.len());
+        let late = self.late.requests.swap_remove(index);
         self.arrive(late);
     }
 
@@ -291,14 +306,14 @@ impl Cluster {
 
     /// Events that can happen between any two requests of a worker.
     pub(super) fn meanwhile(&mut self) {
-        if !self.late.is_empty() && self.one_in(4) {
+        if !self.late.requests.is_empty() && self.one_in(4) {
             self.deliver_late();
         }
-        if !self.late_outputs.is_empty() && self.one_in(4) {
-            let index = self.random.random_range(0..self.late_outputs.len());
-            match self.late_outputs[index].pop_front() {
+        if !self.late.outputs.is_empty() && self.one_in(4) {
+            let index = self.chance.random.random_range(0..self.late.outputs.len());
+            match self.late.outputs[index].pop_front() {
                 Some((place, output)) => self.append_beside(place, output).unwrap_or_default(),
-                None => drop(self.late_outputs.swap_remove(index)),
+                None => drop(self.late.outputs.swap_remove(index)),
             }
         }
     }
@@ -307,7 +322,7 @@ impl Cluster {
     pub(super) fn stable_position(&mut self, partition: i32) -> Option<(i64, String)> {
         while let Some(id) = self.waits_for(partition) {
             // Time passes: a late request arrives, or the broker ends the transaction.
-            if !self.late.is_empty() && self.one_in(2) {
+            if !self.late.requests.is_empty() && self.one_in(2) {
                 self.deliver_late();
             } else {
                 self.init_producer(&id);
@@ -333,7 +348,7 @@ impl Cluster {
         let Self { logs, transactions, .. } = self;
         let Some(log) = logs.get_mut(&place) else { return };
         let mut seen = HashSet::new();
-        for slot in log[..stable].iter_mut().rev() {
+        for slot in log.slots[..stable].iter_mut().rev() {
             let Slot::Record(transaction, output) = slot else { continue };
             let is_old = transactions[*transaction].state == State::Aborted || !seen.insert(output.key.clone());
             if is_old || (output.payload.is_none() && !keeps_tombstones) {

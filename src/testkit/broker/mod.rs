@@ -144,8 +144,8 @@ impl MemoryBroker {
     fn burn(&self, fuse: &Fuse, member: u64) {
         if fuse.burn() {
             let mut cluster = self.0.borrow_mut();
-            let Cluster { group, random, .. } = &mut *cluster;
-            group.put_out(member, random);
+            let Cluster { group, chance, .. } = &mut *cluster;
+            group.put_out(member, &mut chance.random);
         }
     }
 
@@ -161,8 +161,8 @@ impl MemoryBroker {
         let mut cluster = self.0.borrow_mut();
         cluster.step += 1;
         cluster.expire_transactions(transaction);
-        let Cluster { group, random, step, .. } = &mut *cluster;
-        group.expire(*step, session, random);
+        let Cluster { group, chance, step, .. } = &mut *cluster;
+        group.expire(*step, session, &mut chance.random);
         cluster.meanwhile();
     }
 
@@ -181,15 +181,15 @@ impl MemoryBroker {
     /// The member leaves the group cleanly.
     pub fn leave(&self, member: u64) {
         let mut cluster = self.0.borrow_mut();
-        let Cluster { group, random, .. } = &mut *cluster;
-        group.leave(member, random);
+        let Cluster { group, chance, .. } = &mut *cluster;
+        group.leave(member, &mut chance.random);
     }
 
     /// Redistributes the partitions among the members.
     pub fn shuffle(&self) {
         let mut cluster = self.0.borrow_mut();
-        let Cluster { group, random, .. } = &mut *cluster;
-        group.shuffle(random);
+        let Cluster { group, chance, .. } = &mut *cluster;
+        group.shuffle(&mut chance.random);
     }
 
     /// Compacts the changelog of a partition.
@@ -213,8 +213,8 @@ impl MemoryBroker {
         let place = Place::Profiles(partition);
         let stable = cluster.stable(place);
         if let Some(log) = cluster.logs.get_mut(&place) {
-            log[..stable].fill_with(|| Slot::Gone);
-            cluster.lows.insert(place, stable);
+            log.slots[..stable].fill_with(|| Slot::Gone);
+            log.low = stable;
         }
         true
     }
@@ -246,7 +246,7 @@ impl MemoryBroker {
 
     /// Disables all faults.
     pub fn without_faults(&self) {
-        self.0.borrow_mut().faults = Faults::default();
+        self.0.borrow_mut().chance.faults = Faults::default();
     }
 
     /// Returns what has taken effect since the last call.

@@ -121,9 +121,9 @@ impl MemorySink {
     fn deliver_beside(&mut self) {
         let Some(outlet) = &mut self.outlet else { return };
         let mut cluster = self.broker.0.borrow_mut();
-        let faults = cluster.faults;
+        let faults = cluster.chance.faults;
         let most = outlet.queue.len();
-        for _ in 0..cluster.random.random_range(0..=most) {
+        for _ in 0..cluster.chance.random.random_range(0..=most) {
             if outlet.deliveries.has_failed() && !canary::is_in(Canary::OutletWithGaps) {
                 // The client fails everything that follows.
                 for (turn, ..) in outlet.queue.drain(..) {
@@ -132,7 +132,7 @@ impl MemorySink {
                 break;
             }
             // Each partition has its own leader, and therefore its own order.
-            let Some((_, some, _)) = outlet.queue.get(cluster.random.random_range(0..outlet.queue.len())) else {
+            let Some((_, some, _)) = outlet.queue.get(cluster.chance.random.random_range(0..outlet.queue.len())) else {
                 break;
             };
             let Some(first) = outlet.queue.iter().position(|(_, place, _)| place == some) else { break };
@@ -153,7 +153,7 @@ impl MemorySink {
             }
         }
         let most = outlet.unreported.len();
-        for turn in outlet.unreported.drain(..cluster.random.random_range(0..=most)) {
+        for turn in outlet.unreported.drain(..cluster.chance.random.random_range(0..=most)) {
             outlet.deliveries.reported(turn, true);
         }
     }
@@ -174,8 +174,8 @@ impl MemorySink {
         for place in places.into_iter().filter(|_| !is_over) {
             let of = |(_, to, output): &(usize, Place, Visible)| (*to == place).then(|| (place, output.clone()));
             let mut late: VecDeque<(Place, Visible)> = outlet.queue.iter().filter_map(of).collect();
-            late.truncate(cluster.random.random_range(0..4));
-            cluster.late_outputs.push(late);
+            late.truncate(cluster.chance.random.random_range(0..4));
+            cluster.late.outputs.push(late);
         }
     }
 
@@ -183,9 +183,9 @@ impl MemorySink {
     fn deliver(&mut self, number: usize) {
         let producer = &mut self.producers[number];
         let mut cluster = self.broker.0.borrow_mut();
-        let faults = cluster.faults;
+        let faults = cluster.chance.faults;
         let most = producer.queue.len();
-        let count = cluster.random.random_range(0..=most);
+        let count = cluster.chance.random.random_range(0..=most);
         for (place, output) in producer.queue.drain(..count) {
             let (target, bytes) = (output.target, output.bytes());
             if cluster.strikes(faults.refuse / 4) {
@@ -215,7 +215,7 @@ impl MemorySink {
         }
         let mut cluster = self.broker.0.borrow_mut();
         cluster.meanwhile();
-        let faults = cluster.faults;
+        let faults = cluster.chance.faults;
         if cluster.strikes(faults.abortable) {
             return Err(SinkError::Abortable { doing, detail: "injected".to_owned() });
         }
@@ -273,14 +273,14 @@ impl MemorySink {
         }
         let (id, epoch) = (self.producers[number].id.clone(), self.producers[number].epoch);
         let mut cluster = self.broker.0.borrow_mut();
-        let faults = cluster.faults;
+        let faults = cluster.chance.faults;
         if stage != Stage::Deliver && cluster.strikes(faults.unknown) {
             // The client gives up. Its requests are lost, arrive now, or arrive later.
             let late = Late { id, epoch, add: (stage == Stage::Add).then_some((positions, group)) };
-            match cluster.random.random_range(0..3) {
+            match cluster.chance.random.random_range(0..3) {
                 0 => {}
                 1 => cluster.arrive(late),
-                _ => cluster.late.push(late),
+                _ => cluster.late.requests.push(late),
             }
             drop(cluster);
             self.state = State::Unfenced;
@@ -339,7 +339,7 @@ impl Sink for MemorySink {
         for number in 0..self.producers.len() {
             let mut cluster = self.broker.0.borrow_mut();
             cluster.meanwhile();
-            let faults = cluster.faults;
+            let faults = cluster.chance.faults;
             if cluster.strikes(faults.fence) {
                 return Err(unknown("fence", "no answer"));
             }
@@ -413,7 +413,7 @@ impl Sink for MemorySink {
             return;
         }
         self.deliver_beside();
-        let first = self.broker.0.borrow_mut().random.random_range(0..2);
+        let first = self.broker.0.borrow_mut().chance.random.random_range(0..2);
         self.deliver(first);
         self.deliver(1 - first);
     }
@@ -473,7 +473,7 @@ impl Sink for MemorySink {
             producer.has_refused = false;
             let mut cluster = self.broker.0.borrow_mut();
             cluster.meanwhile();
-            let faults = cluster.faults;
+            let faults = cluster.chance.faults;
             let is_lost = cluster.strikes(faults.unknown / 4);
             if is_lost || cluster.end_transaction(&producer.id, producer.epoch, false).is_err() {
                 self.state = State::Unfenced;
@@ -505,7 +505,7 @@ impl Drop for MemorySink {
         let mut cluster = self.broker.0.borrow_mut();
         let producer = &self.producers[commit.producer];
         if commit.stage == Stage::End && cluster.one_in(2) {
-            cluster.late.push(Late { id: producer.id.clone(), epoch: producer.epoch, add: None });
+            cluster.late.requests.push(Late { id: producer.id.clone(), epoch: producer.epoch, add: None });
         }
     }
 }

@@ -94,7 +94,7 @@ impl Source for MemorySource {
         if cluster.group.is_changing(self.member) && cluster.one_in(2) {
             return Ok(0);
         }
-        let max = cluster.random.random_range(1..=max);
+        let max = cluster.chance.random.random_range(1..=max);
         let mut taken = 0;
         let mut hand_over = |input: &Input, partition: i32, offset: usize| {
             let record = &input.records[offset];
@@ -118,7 +118,7 @@ impl Source for MemorySource {
             let input = &cluster.input[*partition as usize];
             let end = if canary::is_in(Canary::InputUncommitted) { input.high } else { input.stable() };
             if let Some(from) = position.stale
-                && cluster.random.random_bool(0.5)
+                && cluster.chance.random.random_bool(0.5)
             {
                 position.stale = None;
                 for offset in from.max(input.low)..position.next {
@@ -212,9 +212,9 @@ impl Source for MemorySource {
         let first = position.first.min(next);
         *position = Position { first, ..Position::at(next) };
         let mut cluster = self.broker.0.borrow_mut();
-        let stale_fetch = cluster.faults.stale_fetch;
+        let stale_fetch = cluster.chance.faults.stale_fetch;
         if cluster.strikes(stale_fetch) {
-            let from = next.saturating_sub(cluster.random.random_range(1..6));
+            let from = next.saturating_sub(cluster.chance.random.random_range(1..6));
             position.stale = Some(from.max(first));
         }
         Ok(())
@@ -243,7 +243,7 @@ impl Source for MemorySource {
         self.call()?;
         let mut cluster = self.broker.0.borrow_mut();
         cluster.meanwhile();
-        let max = cluster.random.random_range(1..=max.min(20));
+        let max = cluster.chance.random.random_range(1..=max.min(20));
         let mut done = Vec::new();
         for Reading { partition, next, end, is_begun } in &mut self.reading {
             let place = Place::Profiles(*partition);
@@ -252,7 +252,7 @@ impl Source for MemorySource {
             }
             if !*is_begun {
                 *is_begun = true;
-                let low = cluster.lows.get(&place).copied().unwrap_or_default();
+                let low = cluster.logs.get(&place).map_or(0, |log| log.low);
                 take(Restored::Bounds(*partition, Watermarks { low: low as i64, high: *end as i64 }));
             }
             for _ in 0..max {
@@ -292,7 +292,7 @@ impl Source for MemorySource {
 /// A changelog record as this reader sees it.
 fn seen(cluster: &Cluster, place: Place, offset: usize) -> Option<&Visible> {
     if canary::is_in(Canary::ChangelogUncommitted)
-        && let Slot::Record(_, record) = cluster.logs.get(&place)?.get(offset)?
+        && let Slot::Record(_, record) = cluster.logs.get(&place)?.slots.get(offset)?
     {
         return Some(record);
     }

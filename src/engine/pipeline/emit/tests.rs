@@ -114,7 +114,7 @@ fn only_changes_are_written_whatever_the_batches_and_the_rest_is_counted() {
     let mut together = Rig::after(SPEC, 0);
     assert_eq!(together.batch(&EVENTS), expected);
     for rig in [&alone, &together] {
-        assert_eq!((rig.counts.events, rig.counts.decisions, rig.counts.expired), (13, 10, 2));
+        assert_eq!((rig.counts.events, rig.counts.decisions, rig.counts.beside.expired), (13, 10, 2));
         assert_eq!(rig.suppressed(SuppressReason::Unchanged), 3);
         assert_eq!(rig.suppressed(SuppressReason::TooSoon), 0);
     }
@@ -147,7 +147,7 @@ fn after_a_replay_the_next_decision_is_written_and_then_only_changes() {
     let mut rig = Rig::after(SPEC, 3);
     let events = [click("ann", 0), click("ann", 1), click("ann", 2), click("ann", 3), click("ann", 4)];
     assert_eq!(rig.each(&events), ["3"]);
-    assert_eq!((rig.counts.replayed, rig.counts.decisions), (3, 1));
+    assert_eq!((rig.counts.beside.replayed, rig.counts.decisions), (3, 1));
 }
 
 #[test]

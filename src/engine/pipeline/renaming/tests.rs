@@ -190,7 +190,7 @@ fn a_profile_moves_whole_at_its_user_s_next_event_and_no_other_does() {
     assert_eq!(keys(&outputs), [(old.as_str(), false), (&new, true)], "readers are told anew, once");
     assert_eq!(outputs[1].1.as_ref().unwrap()["segments"][0]["is_new"], false, "a member since before");
     assert_eq!((rig.views(&new), rig.views(&old), rig.views(&bob)), (Some(4.0), None, Some(1.0)));
-    assert_eq!((rig.counts.duplicates, rig.counts.moved, rig.members()), (1, 1, 2));
+    assert_eq!((rig.counts.duplicates, rig.counts.beside.moved, rig.members()), (1, 1, 2));
     let commit = rig.commit();
     let is_there: Vec<_> = commit.iter().map(|(key, value)| (key.as_slice(), value.is_some())).collect();
     assert_eq!(is_there, [(old.as_bytes(), false), (new.as_bytes(), true)], "in one commit");
@@ -245,7 +245,7 @@ fn a_replay_finds_each_user_under_the_name_of_the_time() {
         let from = last.offset;
         events(&mut last, from..7);
         assert_eq!((last.run(), last.views(&new), last.views(&old)), (vec![], Some(7.0), None), "{identity}");
-        assert_eq!(last.counts.moved, 0);
+        assert_eq!(last.counts.beside.moved, 0);
     }
 }
 
