@@ -28,7 +28,7 @@ const TRANSACTION_TIMEOUT_MS: &str = "15000";
 /// Shorter than the transaction's timeout, as librdkafka requires.
 const MESSAGE_TIMEOUT_MS: &str = "10000";
 
-/// How often a client reports log ends. Much shorter than the shortest `engine.stall_after`.
+/// How often a client reports log ends and the brokers that it knows. Much shorter than the shortest `engine.stall_after`.
 const STATISTICS_INTERVAL_MS: &str = "2000";
 
 /// How often a reader of topics reports the ends that it has seen. A policy waits for it.
@@ -143,6 +143,7 @@ impl Cluster<'_> {
                 ("group.id", group),
                 ("enable.auto.commit", "false"),
                 ("enable.auto.offset.store", "false"),
+                ("statistics.interval.ms", STATISTICS_INTERVAL_MS),
                 // The partition stands for the leadership. Nothing is read from it.
                 ("auto.offset.reset", "latest"),
             ],
@@ -190,11 +191,12 @@ impl Cluster<'_> {
                 ("group.id", group),
                 ("enable.auto.commit", "false"),
                 ("enable.partition.eof", "true"),
+                ("statistics.interval.ms", STATISTICS_INTERVAL_MS),
                 ("auto.offset.reset", "earliest"),
                 ("isolation.level", isolation),
             ],
         );
-        config.create_with_context(Quiet)
+        config.create_with_context(Quiet::of(self.brokers))
     }
 
     /// A reader of committed records, which joins no group. With `reports_ends` it also reports when a partition ends. Brokers
@@ -207,17 +209,18 @@ impl Cluster<'_> {
                 ("group.id", self.group_or("aimpoint-reader")),
                 ("enable.auto.commit", "false"),
                 ("enable.partition.eof", if reports_ends { "true" } else { "false" }),
+                ("statistics.interval.ms", STATISTICS_INTERVAL_MS),
                 ("isolation.level", "read_committed"),
             ],
         );
-        config.create_with_context(Quiet)
+        config.create_with_context(Quiet::of(self.brokers))
     }
 
     /// A client that only looks up topics.
     pub(crate) fn observer(&self) -> Result<BaseConsumer<Quiet>, KafkaError> {
         let mut config = self.config(&[]);
         enforce(&mut config, &[("group.id", self.group_or("aimpoint-look"))]);
-        config.create_with_context(Quiet)
+        config.create_with_context(Quiet::of(self.brokers))
     }
 
     /// A client that reads a group's positions without joining it.
@@ -227,12 +230,12 @@ impl Cluster<'_> {
             &mut config,
             &[("group.id", group), ("enable.auto.commit", "false"), ("isolation.level", "read_committed")],
         );
-        config.create_with_context(Quiet)
+        config.create_with_context(Quiet::of(self.brokers))
     }
 
     /// A client that looks up what there is, and names no group.
     pub(crate) fn look(&self) -> Result<BaseProducer<Quiet>, KafkaError> {
-        self.config(&[]).create_with_context(Quiet)
+        self.config(&[]).create_with_context(Quiet::of(self.brokers))
     }
 
     /// A client for administration.

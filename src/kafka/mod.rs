@@ -6,10 +6,12 @@
 
 mod certificate;
 mod clients;
+mod known;
 mod settings;
 mod trouble;
 
 pub(crate) use clients::{Cluster, Isolation, TRANSACTION_CALL_DEADLINE};
+pub(crate) use known::KnownBrokers;
 pub use clients::{message_bytes_max, uses_consumer_protocol};
 pub use settings::{ENFORCED, SettingFault, check_setting, is_setting, needs_tls};
 pub use trouble::Trouble;
@@ -23,15 +25,29 @@ use rdkafka::{
     error::KafkaError,
     message::DeliveryResult,
     producer::ProducerContext,
+    statistics::Statistics,
 };
 
 /// The group membership that fences a commit.
 pub type KafkaGroup = ConsumerGroupMetadata;
 
 /// The context of a read-only client. Its errors are returned by the calls that fail.
-pub(crate) struct Quiet;
+pub(crate) struct Quiet {
+    pub(crate) known: KnownBrokers,
+}
+
+impl Quiet {
+    /// The context of a client with these `bootstrap.servers`.
+    pub(crate) fn of(brokers: &str) -> Self {
+        Self { known: KnownBrokers::new(brokers) }
+    }
+}
 
 impl ClientContext for Quiet {
+    fn stats(&self, statistics: Statistics) {
+        self.known.note(&statistics);
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log_client(level, facility, message);
     }

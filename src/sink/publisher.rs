@@ -5,7 +5,7 @@
 
 use crate::{
     event::{ERASE_HEADER, ERASE_VERSION, ERASE_VERSION_EXACT},
-    kafka::{Cluster, log_client, missing_right, note_error},
+    kafka::{Cluster, KnownBrokers, log_client, missing_right, note_error},
 };
 use rdkafka::{
     ClientContext,
@@ -45,9 +45,9 @@ pub enum PublishError {
     },
 }
 
-#[derive(Default)]
 struct Context {
     refused: Mutex<(u64, String)>,
+    known: KnownBrokers,
 }
 
 impl ClientContext for Context {
@@ -91,7 +91,8 @@ impl Publisher {
         topic: &str,
         deadline: Duration,
     ) -> Result<Self, PublishError> {
-        let producer = Cluster { brokers, settings: client }.publisher(deadline, Context::default());
+        let context = Context { refused: Mutex::default(), known: KnownBrokers::new(brokers) };
+        let producer = Cluster { brokers, settings: client }.publisher(deadline, context);
         let producer = producer.map_err(|error| PublishError::Settings(error.to_string()))?;
         Ok(Self { producer, topic: topic.to_owned(), deadline })
     }
@@ -149,7 +150,9 @@ impl Publisher {
     /// one.
     pub fn take_refused(&self) -> Option<(u64, String)> {
         let mut refused = self.producer.context().refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Some(std::mem::take(&mut *refused)).filter(|(count, _)| *count > 0)
+        let taken = Some(std::mem::take(&mut *refused)).filter(|(count, _)| *count > 0)?;
+        self.producer.context().known.name_again(self.producer.client());
+        Some(taken)
     }
 
     /// Waits until the broker has answered for every event.

@@ -108,6 +108,7 @@ impl Topics {
                 Err(error) => {
                     // Polling only passes on the client's own messages.
                     self.look.poll(Duration::ZERO);
+                    self.look.context().known.name_again(self.look.client());
                     // An answer that comes later is lost, and a busy cluster may need longer for it.
                     attempt *= 2;
                     if left.is_zero() || Cluster::is_hopeless(start) {

@@ -5,12 +5,13 @@
 //! leader that dies is replaced after its session timeout of 6 s and a rebalance.
 
 use super::{SourceError, TailSettings};
-use crate::kafka::{Cluster, log_client, note_error};
+use crate::kafka::{Cluster, KnownBrokers, log_client, note_error};
 use rdkafka::{
     ClientContext, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol},
     error::KafkaError,
+    statistics::Statistics,
     types::RDKafkaRespErr,
 };
 use std::{
@@ -18,12 +19,16 @@ use std::{
     time::Duration,
 };
 
-#[derive(Default)]
 struct Context {
     is_leader: AtomicBool,
+    known: KnownBrokers,
 }
 
 impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        self.known.note(&statistics);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         note_error("candidate", &error, reason);
     }
@@ -79,7 +84,8 @@ impl Candidacy {
     pub fn join(settings: &TailSettings) -> Result<Self, SourceError> {
         let refused = |error: KafkaError| SourceError::settings(&settings.brokers, &error);
         let cluster = Cluster { brokers: &settings.brokers, settings: &settings.client };
-        let consumer = cluster.candidate(&settings.group, Context::default()).map_err(refused)?;
+        let context = Context { is_leader: AtomicBool::default(), known: KnownBrokers::new(&settings.brokers) };
+        let consumer = cluster.candidate(&settings.group, context).map_err(refused)?;
         consumer.subscribe(&[&settings.topic]).map_err(refused)?;
         Ok(Self { consumer, topic: settings.topic.clone() })
     }
@@ -89,6 +95,7 @@ impl Candidacy {
     /// # Errors
     /// If the client has failed permanently.
     pub fn is_leader(&self) -> Result<bool, SourceError> {
+        self.consumer.context().known.restore(self.consumer.client());
         while let Some(answer) = self.consumer.poll(Duration::ZERO) {
             match answer {
                 Err(error) if super::kafka::is_fatal(&error) => {

@@ -93,6 +93,7 @@ impl Changelog {
     /// Passes on what has arrived.
     pub(super) fn poll(&mut self, max: usize, take: &mut dyn FnMut(Restored<'_>)) -> Result<(), SourceError> {
         self.admit(take)?;
+        self.committed.context().known.restore(self.committed.client());
         for _ in 0..max {
             let done = match self.committed.poll(Duration::ZERO) {
                 None => break,
@@ -182,7 +183,10 @@ impl Changelog {
                         detail: error.to_string(),
                     });
                 }
-                Err(_) => std::thread::sleep(STABLE_PAUSE),
+                Err(_) => {
+                    client.context().known.name_again(client.client());
+                    std::thread::sleep(STABLE_PAUSE);
+                }
             }
         }
     }

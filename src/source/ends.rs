@@ -64,6 +64,7 @@ impl Ends {
     }
 
     fn failed(&self, error: &rdkafka::error::KafkaError) -> SourceError {
+        self.consumer.context().known.name_again(self.consumer.client());
         SourceError::Unreachable { doing: format!("look up the ends of {}", self.topic), detail: error.to_string() }
     }
 
@@ -77,6 +78,7 @@ impl Ends {
         let failed = |error: rdkafka::error::KafkaError| self.failed(&error);
         // Polling only drains the client's own events.
         drop(self.consumer.poll(Duration::ZERO));
+        self.consumer.context().known.restore(self.consumer.client());
         let metadata = self.consumer.fetch_metadata(Some(&self.topic), left()).map_err(failed)?;
         let partitions = metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions);
         let end = |partition: i32| {

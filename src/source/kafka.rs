@@ -6,7 +6,7 @@
 use super::{Change, Committed, Restored, Source, SourceError, Watermarks, changelog::Changelog};
 use crate::{
     event::{ERASE_HEADER, Record},
-    kafka::{Cluster, KafkaGroup, log_client, missing_right, note_error},
+    kafka::{Cluster, KafkaGroup, KnownBrokers, log_client, missing_right, note_error},
     logging,
     status::ClientReport,
 };
@@ -72,10 +72,12 @@ struct Context {
     /// By partition, the log end according to the last statistics up to which the client found nothing more.
     ends: Mutex<BTreeMap<i32, i64>>,
     topic: String,
+    known: KnownBrokers,
 }
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
+        self.known.note(&statistics);
         let brokers = || statistics.brokers.values();
         let partitions = statistics.topics.get(&self.topic).map(|topic| &topic.partitions);
         let partitions = || partitions.into_iter().flat_map(|it| it.values()).filter(|it| it.partition >= 0);
@@ -157,6 +159,7 @@ impl KafkaSource {
             report: Mutex::default(),
             ends: Mutex::default(),
             topic: settings.topic.clone(),
+            known: KnownBrokers::new(&settings.brokers),
         };
         let refused = |error: KafkaError| SourceError::settings(&settings.brokers, &error);
         let cluster = Cluster { brokers: &settings.brokers, settings: &settings.client };
@@ -241,6 +244,7 @@ impl Source for KafkaSource {
     type Group = KafkaGroup;
 
     fn poll(&mut self, max: usize, wait: Duration, take: &mut dyn FnMut(&Record<'_>)) -> Result<usize, SourceError> {
+        self.consumer.context().known.restore(self.consumer.client());
         let mut taken = 0;
         // The client counts in milliseconds and would busy-wait for fractions.
         let mut wait = if wait < CLIENT_TICK {

@@ -8,12 +8,13 @@
 //! member keeps what it has, because answers about it stay as true as they were; it learns what it has when it is back.
 
 use super::{SourceError, TailSettings, candidacy::answer};
-use crate::kafka::{Cluster, log_client, note_error};
+use crate::kafka::{Cluster, KnownBrokers, log_client, note_error};
 use rdkafka::{
     ClientContext, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
+    statistics::Statistics,
     types::RDKafkaRespErr,
 };
 use std::{
@@ -53,12 +54,16 @@ impl Told {
     }
 }
 
-#[derive(Default)]
 struct Context {
     told: Mutex<Told>,
+    known: KnownBrokers,
 }
 
 impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        self.known.note(&statistics);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         note_error("member", &error, reason);
     }
@@ -95,7 +100,8 @@ impl Membership {
         let mut client = settings.client.clone();
         client.push(("client.id".to_owned(), format!("{name}{BEFORE_ADDRESS}{address}")));
         let cluster = Cluster { brokers: &settings.brokers, settings: &client };
-        let consumer = cluster.candidate(&settings.group, Context::default()).map_err(refused)?;
+        let context = Context { told: Mutex::default(), known: KnownBrokers::new(&settings.brokers) };
+        let consumer = cluster.candidate(&settings.group, context).map_err(refused)?;
         consumer.subscribe(&[&settings.topic]).map_err(refused)?;
         Ok(Self { consumer, topic: settings.topic.clone() })
     }
@@ -106,6 +112,7 @@ impl Membership {
     /// # Errors
     /// If the client has failed permanently.
     pub fn held(&self) -> Result<Option<BTreeSet<i32>>, SourceError> {
+        self.consumer.context().known.restore(self.consumer.client());
         while let Some(answer) = self.consumer.poll(Duration::ZERO) {
             match answer {
                 Err(error) if super::kafka::is_fatal(&error) => {

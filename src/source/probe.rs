@@ -33,7 +33,10 @@ impl TopicLook {
     /// # Errors
     /// If no broker answers, or it refuses.
     pub fn partitions(&self, topic: &str) -> Result<Option<usize>, SourceError> {
-        let failed = |detail: String| SourceError::Unreachable { doing: format!("look up {topic}"), detail };
+        let failed = |detail: String| {
+            self.0.context().known.name_again(self.0.client());
+            SourceError::Unreachable { doing: format!("look up {topic}"), detail }
+        };
         // Polling only drains the client's own events.
         drop(self.0.poll(Duration::ZERO));
         // Metadata requests of a consumer do not auto-create topics.
@@ -98,9 +101,10 @@ impl Probe {
     /// # Errors
     /// If the coordinator refuses or does not answer.
     pub fn members(&self) -> Result<(Vec<Member>, bool), SourceError> {
-        let failed = |error: KafkaError| SourceError::Unreachable {
-            doing: format!("list the members of the group {}", self.group),
-            detail: error.to_string(),
+        let failed = |error: KafkaError| {
+            self.consumer.context().known.name_again(self.consumer.client());
+            let doing = format!("list the members of the group {}", self.group);
+            SourceError::Unreachable { doing, detail: error.to_string() }
         };
         let groups = self.consumer.fetch_group_list(Some(&self.group), DEADLINE).map_err(failed)?;
         let members = groups.groups().iter().flat_map(rdkafka::groups::GroupInfo::members);

@@ -147,6 +147,7 @@ impl Reader {
 
     /// What the client has next. That brokers refuse it a group does not concern a reader, which joins none.
     fn next(&self, wait: Duration) -> Option<Result<rdkafka::message::BorrowedMessage<'_>, KafkaError>> {
+        self.consumer.context().known.restore(self.consumer.client());
         self.consumer.poll(wait).filter(|answer| !answer.as_ref().is_err_and(super::is_about_the_group))
     }
 

@@ -8,7 +8,7 @@
 use super::{SourceError, Watermarks};
 use crate::{
     event::Record,
-    kafka::{Cluster, Isolation, log_client, missing_right, note_error},
+    kafka::{Cluster, Isolation, KnownBrokers, log_client, missing_right, note_error},
     logging,
 };
 use rdkafka::{
@@ -55,10 +55,12 @@ struct Context {
     topic: String,
     /// By partition, the end up to which there was nothing more when it was last reached.
     reached: Mutex<BTreeMap<i32, i64>>,
+    known: KnownBrokers,
 }
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
+        self.known.note(&statistics);
         let Some(topic) = statistics.topics.get(&self.topic) else { return };
         let partitions = topic.partitions.values().filter(|it| it.partition >= 0 && it.eof_offset >= 0);
         let reached = partitions.map(|it| (it.partition, it.eof_offset)).collect();
@@ -111,7 +113,11 @@ impl Tail {
 
     /// A client for a topic that exists, and its partitions.
     fn found(settings: &TailSettings) -> Result<(Self, BTreeSet<i32>), SourceError> {
-        let context = Context { topic: settings.topic.clone(), reached: Mutex::default() };
+        let context = Context {
+            topic: settings.topic.clone(),
+            reached: Mutex::default(),
+            known: KnownBrokers::new(&settings.brokers),
+        };
         let consumer = settings.cluster().tail(&settings.group, context);
         let consumer = consumer.map_err(|error| SourceError::settings(&settings.brokers, &error))?;
         let it = Self { consumer, settings: settings.clone(), next: BTreeMap::new(), ended: BTreeSet::new() };
@@ -159,6 +165,7 @@ impl Tail {
         wait: Duration,
         take: &mut dyn FnMut(&Record<'_>),
     ) -> Result<usize, SourceError> {
+        self.consumer.context().known.restore(self.consumer.client());
         let (mut taken, mut wait) = (0, wait);
         while taken < max {
             match self.consumer.poll(wait) {
