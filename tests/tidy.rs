@@ -1,5 +1,5 @@
 //! Which module may import or name what: imports point down, the core stays pure, and the edges stay thin. And how large a
-//! struct may be ([`sizes`]).
+//! struct and a file may be ([`sizes`]).
 
 #[path = "tidy/sizes.rs"]
 mod sizes;
@@ -294,9 +294,20 @@ fn code(line: &str) -> String {
     code
 }
 
-/// The lines of a file before its tests.
+/// The lines of a file without its tests: a module of them in the file ends it, and one in another file is an empty line.
 fn without_tests(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().take_while(|line| !line.starts_with("#[cfg(test)]") && !line.starts_with("#[cfg(all(test"))
+    let is_test = |line: &str| line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test");
+    let (mut lines, mut is_hidden) = (text.lines().peekable(), false);
+    let line = move || {
+        let line = lines.next()?;
+        let was_hidden = std::mem::take(&mut is_hidden);
+        if is_test(line) {
+            is_hidden = lines.peek()?.ends_with(';');
+            return is_hidden.then_some("");
+        }
+        Some(if was_hidden { "" } else { line })
+    };
+    std::iter::from_fn(line).fuse()
 }
 
 /// Whether the code contains this name as a whole word.

@@ -9,6 +9,7 @@
 mod control;
 mod distribution;
 pub(crate) mod families;
+mod family;
 mod recorder;
 mod serve;
 
@@ -17,7 +18,8 @@ pub use control::{
     control_policy, control_spend,
 };
 pub use distribution::{ANSWER_BOUNDS, Distribution, LATENCY_BOUNDS, SCORE_BOUNDS};
-pub use families::{FAMILIES, Family, Kind, Unit};
+pub use families::FAMILIES;
+pub use family::{Family, Kind, Unit};
 pub(crate) use recorder::add;
 pub use recorder::{Sample, Samples, Value, recorded};
 pub use serve::{

@@ -1,4 +1,4 @@
-//! The forms in which a stored decision is given out.
+//! The formats in which a stored decision is returned.
 
 use super::{
     message::{Membership, Targeting, write_user},
@@ -19,7 +19,7 @@ impl StoredDecision<'_> {
 
     /// The decision in its proto3 JSON form. Members with their default value are left out.
     pub fn json(&self) -> Vec<u8> {
-        // What is kept could be read, and its JSON has only strings as keys.
+        // Only readable decisions are stored, and their JSON has only strings as keys.
         let decision = v1::Decision::decode(&*self.protobuf()).unwrap_or_default();
         serde_json::to_vec(&decision).unwrap_or_default()
     }

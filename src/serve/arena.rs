@@ -1,8 +1,8 @@
-//! The bytes of many small records without an allocation for each.
+//! Stores the bytes of many small records without an allocation for each.
 //!
 //! Records are appended to chunks of [`CHUNK_MIN`] to [`CHUNK_MAX`] bytes. A removed record leaves a gap. When the gaps
-//! are more than an eighth of everything, the chunk with the most of them is emptied: whoever owns the records moves
-//! those that are still needed ([`Arena::take_worst`]).
+//! exceed an eighth of everything, the chunk with the most gaps is emptied: the owner of the records moves those that are
+//! still needed ([`Arena::take_worst`]).
 //!
 //! Guarantees: besides the gaps, unused memory is at most one open chunk, which is about a 32nd of everything. Limits: a
 //! record larger than a chunk has a chunk of its own; 65,536 chunks.
@@ -59,7 +59,7 @@ impl Arena {
         encode_varint(length as u64, &mut head);
         let number = self.with_room(head.len() + length)?;
         let chunk = &mut self.chunks[usize::from(number)];
-        // A chunk with an offset that does not fit is not open any more.
+        // A chunk is closed once an offset in it no longer fits.
         let place = Place { chunk: number, offset: chunk.bytes.len() as u16 };
         chunk.bytes.extend_from_slice(&head);
         for part in parts {
@@ -87,8 +87,8 @@ impl Arena {
         }
     }
 
-    /// The chunk with the most gaps, if there are too many in all. Its records are at no place any more: append those that
-    /// are still needed, and then hand it back.
+    /// Removes and returns the chunk with the most gaps, if there are too many gaps in all. The places of its records become
+    /// invalid: append those that are still needed, and then return the chunk.
     pub(super) fn take_worst(&mut self) -> Option<Emptied> {
         if self.gaps * GAPS_PART <= self.written || self.gaps < CHUNK_MIN {
             return None;
@@ -110,13 +110,13 @@ impl Arena {
         self.reserved + lists
     }
 
-    /// Gives the memory of a chunk back.
+    /// Frees the memory of a chunk.
     fn release(&mut self, number: u16) {
         drop(self.take(number));
         self.free.push(number);
     }
 
-    /// Takes a chunk's bytes away.
+    /// Removes a chunk's bytes.
     fn take(&mut self, number: u16) -> Vec<u8> {
         if self.open == Some(number) {
             self.open = None;

@@ -1,12 +1,12 @@
 //! Adds a user's segments to an OpenRTB 2.6 bid request.
 //!
 //! Guarantees:
-//! - Every byte of the request that is not ours stays as it is. The segments are put into the text as one or more Data
-//!   objects at the end of `user.data`; nothing else is written anew.
-//! - Data objects of the same provider that are there already are replaced: who enriches twice has them once. They are of
-//!   the same provider if they have the `id` and the `name` that are configured.
+//! - Every byte of the request that is not ours stays as it is. The segments are inserted as one or more Data objects at
+//!   the end of `user.data`; nothing else is rewritten.
+//! - Existing Data objects of the same provider are replaced, so a request that is enriched twice has them once. The
+//!   provider is the same if `id` and `name` are those that are configured.
 //! - Neither `yob` nor `gender` is written, and ids are strings.
-//! - A request whose consent signals do not permit it is given back unchanged, and no user is looked for.
+//! - If the consent signals do not permit it, the request is returned unchanged, and no user is looked up.
 
 use super::{
     identity::Identities,
@@ -27,11 +27,11 @@ use crate::{
 pub enum Enrichment {
     /// It has the user's segments, or changes were proposed.
     Enriched,
-    /// It names no user in a way that is declared.
+    /// It names no user in a declared way.
     NoId,
     /// Nothing is known of the users that it names.
     Unknown,
-    /// The decision about the user must not be used any more.
+    /// The decision about the user has expired.
     Expired,
     /// The user is in no segment, and there is nothing else to propose.
     NoSegments,
@@ -41,7 +41,7 @@ pub enum Enrichment {
     Late,
     /// Its user is in this partition, which another process answers for.
     Elsewhere(i32),
-    /// Its signals do not permit it, for this reason.
+    /// Its consent signals do not permit it, for this reason.
     Refused(&'static str),
 }
 
@@ -234,8 +234,8 @@ fn is_of(data: Part<'_>, provider: &ServeProviderSpec) -> Result<bool, Malformed
     Ok(is(members[0], &provider.id) && is(members[1], &provider.name))
 }
 
-/// The bytes to leave out so that a list is without the marked items: each with the comma behind it, and those at the
-/// end with the comma before them.
+/// The bytes to cut so that the marked items are removed from a list: each with the comma behind it, and those at the end
+/// with the comma before them.
 fn without(items: &[(Part<'_>, bool)]) -> Vec<(usize, usize)> {
     let kept_end = items.iter().rposition(|(_, is_ours)| !is_ours).map_or(0, |last| last + 1);
     let (inner, last) = items.split_at(kept_end);

@@ -1,8 +1,8 @@
 //! Which user a bid request is about.
 //!
-//! A request names a user in several ways. They are tried in the order of the configuration, and each is looked for among
-//! the users of its type alone: an id of a person is never taken for that of a device. An id of `user.eids` that declares
-//! an agent type (`atype`) must have that of the configuration.
+//! A request can name a user in several ways. They are tried in the order of the configuration. Each id is looked up only
+//! among the users of its type: a person's id is never taken for a device's. If an id of `user.eids` declares an agent
+//! type (`atype`), it must be the configured one.
 
 use super::{
     json::{Malformed, Part},

@@ -1,7 +1,7 @@
-//! Where the values of a JSON text are, byte for byte.
+//! Finds values in a JSON text, byte for byte.
 //!
-//! Guarantees: a text is checked as a whole before anything is looked for in it, by `serde_json`. What is found is a part
-//! of the text as it was written. Nothing recurses, so depth does not matter.
+//! Guarantees: `serde_json` checks the whole text before anything is searched in it. A value that is found is a part of
+//! the text as it was written. Nothing recurses, so depth does not matter.
 
 use crate::json_place::JsonPlace;
 use serde::{Deserialize, de::IgnoredAny};

@@ -1,7 +1,8 @@
 //! The bytes of a decision in Protobuf: its times, and what its key says as well.
 //!
-//! The store keeps a decision without `user_key` and `key_type`, because the user's key says both, and without `features`: what a model
-//! was given is logged for training, and bidders do not get it. Everything else, known or not, keeps its bytes and its order.
+//! The store keeps a decision without `user_key` and `key_type`, because the user's key contains both. It also drops `features`:
+//! the inputs of the model are logged for training, and bidders do not get them. All other fields, known or unknown, keep their bytes
+//! and their order.
 
 use crate::{
     event::{KeyType, split_key},

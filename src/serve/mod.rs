@@ -7,8 +7,8 @@
 //! bid request ─► who, and whether it is permitted
 //! ```
 //!
-//! A driver reads the topic of decisions, hands each record to a [`RecordReader`] and its change to the [`Store`], and
-//! answers requests from it at the same time. A position need not be kept: whoever starts reads the topic from its start.
+//! A driver reads the topic of decisions and passes each record to a [`RecordReader`] and its change to the [`Store`].
+//! Meanwhile, it answers requests from the store. It need not keep a position: each start reads the topic from its start.
 //!
 //! Owns the latest decision per user, its forms, and what a bid request says of user and consent. See [`Store`],
 //! [`Enricher`] and [`Mutator`] for what is guaranteed and what is bounded.

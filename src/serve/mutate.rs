@@ -10,7 +10,7 @@
 //! - Only what the host accepts is proposed: `applicable_intents`. A host that names none accepts everything.
 //! - A bid is ours if it has our seat and names a campaign of the decision. Its price is only ever lowered, in its own
 //!   currency, and never to nothing.
-//! - A request whose consent signals do not permit it gets no proposal, and no user is looked for.
+//! - If the consent signals of a request do not permit it, nothing is proposed, and no user is looked up.
 //!
 //! Limits: no more proposals than the request has impressions and bids, and one. Left out on purpose: the taxonomy of
 //! segments, for which the framework has no place.

@@ -1,10 +1,10 @@
 //! Reads a message from JSON in which null stands for a default.
 //!
-//! In proto3 JSON, a member that is null is one that is absent. The generated readers do not take it, and neither do they
-//! take what decisions write for a number of a list that is missing, which proto3 JSON has as the string `NaN`. This stands
-//! between the text and such a reader and gives it the default in place of null.
+//! In proto3 JSON, null means that a member is absent. The generated readers reject null. They also reject the null that
+//! decisions write for a missing number in a list, where proto3 JSON has the string `NaN`. This adapter sits between the
+//! text and such a reader, and replaces null by the default.
 //!
-//! Guarantees: a text is read in one pass, and nothing is allocated for it here.
+//! Guarantees: a text is read in one pass, without an allocation here.
 
 use serde::{
     de::{

@@ -1,4 +1,4 @@
-//! Whether the consent signals of a request permit that its user is looked up.
+//! Decides whether the consent signals of a request permit a lookup of its user.
 
 use super::signals::{RequestSignals, SignalFault};
 use crate::privacy::consent::{Activity, ConsentGate, Reason, RememberedConsent, Rules};

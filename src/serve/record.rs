@@ -1,9 +1,8 @@
 //! What a record of the topic of decisions says.
 //!
-//! Guarantees: a decision in Protobuf and the same one in JSON give the same message, so the store need not know which
-//! the topic has. Fields that are not known are kept in Protobuf and left out in JSON. A decision that cannot be read is
-//! refused with one of a closed set of reasons, and a user keeps the last one that could be. Decisions of other
-//! applications are left to them.
+//! Guarantees: a decision gives the same message in Protobuf and in JSON, so the store need not know the format of the
+//! topic. Unknown fields are kept in Protobuf and dropped in JSON. A decision that cannot be read is refused with one of a
+//! closed set of reasons, and its user keeps the last readable one. Decisions of other applications are ignored.
 
 use super::{message, nulls};
 use crate::{
@@ -88,7 +87,7 @@ impl RecordReader {
         if is_json {
             message::write_without_user(&decision.encode_to_vec(), &mut self.buffer);
         } else {
-            // It was read before, so it has a whole header if it has one.
+            // It was read before, so a header that it has is complete.
             message::write_without_user(without_header(payload).unwrap_or_default(), &mut self.buffer);
         }
         Ok((key, Change::Kept(&self.buffer)))

@@ -208,7 +208,7 @@ impl Shard {
                 let Some(slot) = self.table.find_mut(spread(hash), |slot| slot.place == place) else { continue };
                 match self.arena.push(&[record]) {
                     Some(place) => slot.place = place,
-                    // There are as many chunks as there may be, so the decision has no place any more.
+                    // The number of chunks is at its maximum, so there is no room for the decision.
                     None => {
                         if let Ok(found) = self.table.find_entry(spread(hash), |slot| slot.place == place) {
                             found.remove();
@@ -220,7 +220,7 @@ impl Shard {
         }
     }
 
-    /// Gives memory of the table back after many users have gone.
+    /// Shrinks the table after many users have gone.
     fn shrink(&mut self) {
         if self.table.len() * 4 < self.table.capacity() {
             self.table.shrink_to(self.table.len(), |slot| slot.spread());

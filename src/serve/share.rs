@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-/// How the partition of a key follows from the number of partitions.
+/// Computes the partition of a key from the number of partitions.
 pub type PartitionOf = fn(&[u8], i32) -> i32;
 
 /// The partitions of a process.

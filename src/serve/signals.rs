@@ -1,8 +1,8 @@
 //! What a bid request says about consent.
 //!
-//! OpenRTB 2.6 has the signals as members of `regs`, `user` and `device`; older versions had some of them under `ext`.
-//! Both places are read. Guarantees: a signal that is there and cannot be read, or that the two places disagree on,
-//! refuses the request ([`SignalFault`]); nothing is guessed.
+//! OpenRTB 2.6 has the signals in `regs`, `user` and `device`; older versions had some of them under `ext`. Both places
+//! are read. Guarantees: the request is refused ([`SignalFault`]) if a signal cannot be read, or if the two places
+//! disagree on it. Nothing is guessed.
 
 use super::{
     country::two_letters,
@@ -78,7 +78,7 @@ impl<'a> RequestSignals<'a> {
                 gpc: one(older[4], None, flag)?,
                 coppa: one(coppa, older[5], flag)?,
                 lmt: one(lmt, None, flag)?,
-                // Who does not say where the user is, or says it in an unknown form, is where it is unknown.
+                // Without a country, or with an unknown form of one, the user's place is unknown.
                 country: country.and_then(Part::text).map(in_two_letters).unwrap_or_default(),
                 region: region.and_then(Part::text).unwrap_or_default(),
             })
@@ -86,7 +86,7 @@ impl<'a> RequestSignals<'a> {
         Ok(all())
     }
 
-    /// The signals of a request in Protobuf. There, an empty string is one that is absent, and GPP has one place.
+    /// The signals of a request in Protobuf, where an empty string means absent, and GPP has one place.
     ///
     /// # Errors
     /// If one cannot be read, or two places disagree.

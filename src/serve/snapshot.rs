@@ -1,8 +1,8 @@
 //! The format of a snapshot: what a process has read of the topic, up to positions that it names.
 //!
-//! A snapshot is only a cache: everything in it is also in the topic. It comes in blocks with checksums, and nothing of it counts
-//! until its end has been read. What is newer than its positions may be in it as well, because it is written while the process
-//! reads on. Whoever reads the topic from the positions comes to the same users in any case. Left out on purpose: who was erased,
+//! A snapshot is only a cache: everything in it is also in the topic. It consists of blocks with checksums, and counts only once its
+//! end has been read. It may contain changes from after its positions, because it is written while the process reads on. Reading the
+//! topic from the positions gives the same users in any case. Left out on purpose: who was erased,
 //! because a file must not name them. It would only matter for a decision that was made before an erasure in another partition, and
 //! committed later than everything that the positions cover.
 
@@ -82,7 +82,7 @@ pub fn write_snapshot(store: &Store, head: &SnapshotHead, to: &mut impl Write) -
     to.write_all(MAGIC)?;
     let mut block = serde_json::to_vec(head)?;
     blocks::write(to, &mut block)?;
-    // A part of the users is copied at a time, so that whoever asks or reads on does not wait for the disk.
+    // One part of the users is copied at a time, so that neither requests nor the reader wait for the disk.
     let mut entries = Vec::new();
     for shard in 0..super::SHARDS {
         entries.clear();

@@ -29,8 +29,8 @@ use std::{
 /// The parts that the users are divided into, by the upper bits of their hash.
 pub const SHARDS: usize = 256;
 
-/// How long after it has expired a decision is known to have been there. It serves people who look for an error; a bidder
-/// does the same with an expired decision and none.
+/// How long an expired decision is reported as expired and not as unknown. This helps people who look for an error; bidders
+/// treat both alike.
 pub const EXPIRED_KEPT: Duration = Duration::from_mins(10);
 
 /// The latest decisions.
@@ -46,7 +46,7 @@ pub struct Store {
 pub enum Lookup<T> {
     /// There is a decision.
     Found(T),
-    /// There was one, and it must not be used any more.
+    /// There was one, and it has expired.
     Expired,
     /// There is none.
     Unknown,
@@ -110,7 +110,7 @@ impl Store {
 
     /// What is known of a user at a moment, in microseconds since 1970. A decision is handed to `take`.
     pub fn look_up<T>(&self, key: &str, now: i64, take: impl FnOnce(StoredDecision<'_>) -> T) -> Lookup<T> {
-        // It stays as it is until the answer is there.
+        // It does not change until the answer is complete.
         let share = self.share.as_ref().map(|it| it.read().unwrap_or_else(PoisonError::into_inner));
         let own = match share.as_ref().map(|it| it.place(key)) {
             Some((partition, false)) => return Lookup::Elsewhere(partition),

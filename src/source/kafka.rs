@@ -42,6 +42,10 @@ const NO_POSITION: &str = "Erroneous state";
 /// The shortest time that the client can wait.
 const CLIENT_TICK: Duration = Duration::from_millis(1);
 
+/// What to do about a batch that cannot be decompressed.
+const DAMAGED_OR_LARGE: &str = "a batch is damaged, or larger than receive.message.max.bytes when it is decompressed: raise that in \
+     [kafka.consumer], at most to 1000000000, and have the sender limit its batches";
+
 /// How long the consumer may take to answer, before another client is asked.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
 
@@ -222,6 +226,9 @@ impl KafkaSource {
 
 /// What an error of `poll` means: the right that is missing, or the client's own words.
 pub(super) fn words(error: &KafkaError, topic: &str) -> String {
+    if matches!(error, KafkaError::MessageConsumption(RDKafkaErrorCode::BadCompression)) {
+        return format!("{error}: {DAMAGED_OR_LARGE}");
+    }
     let right = |code| {
         let resource = (code == RDKafkaErrorCode::TopicAuthorizationFailed).then_some(topic);
         missing_right(code, "Read", resource)
@@ -299,7 +306,8 @@ impl Source for KafkaSource {
                 }
                 Some(Err(error)) => {
                     if let Some(left_out) = logging::rate_limited("read") {
-                        tracing::warn!(%error, left_out, topic = self.topic, "the topic cannot be read: trying again");
+                        let error = words(&error, &self.topic);
+                        tracing::warn!(error, left_out, topic = self.topic, "the topic cannot be read: trying again");
                     }
                 }
             }

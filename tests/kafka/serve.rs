@@ -138,6 +138,13 @@ impl Worker {
         Self(producer)
     }
 
+    /// A worker that has decided once about each of so many users, and their names.
+    pub(crate) fn of_users(program: &Program, count: usize) -> (Self, Vec<String>) {
+        let (worker, names) = (Self::new(program), (0..count).map(|number| format!("u{number}")).collect::<Vec<_>>());
+        worker.decide(&names.iter().map(String::as_str).collect::<Vec<_>>(), 0);
+        (worker, names)
+    }
+
     pub(crate) fn transact(&self, records: &[(&str, Option<Vec<u8>>)], commits: bool) {
         self.0.begin_transaction().unwrap();
         for (user, payload) in records {

@@ -59,10 +59,8 @@ fn partitions(server: &Server) -> f64 {
 fn processes_share_the_partitions_and_send_bidders_to_each_other() {
     let program = Program::start(1, CONFIG);
     program.create("decisions", PARTITIONS, &[]);
-    let worker = Worker::new(&program);
-    let names: Vec<String> = (0..60).map(|number| format!("u{number}")).collect();
+    let (worker, names) = Worker::of_users(&program, 60);
     let users: Vec<&str> = names.iter().map(String::as_str).collect();
-    worker.decide(&users, 0);
 
     let first = start(&program, "serve-a");
     wait_for("the first process to be ready", PATIENCE, || first.is_ready());

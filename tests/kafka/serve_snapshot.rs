@@ -43,10 +43,8 @@ fn start_read(server: &Server) -> (bool, f64) {
 fn a_restart_reads_on_from_its_snapshot_unless_that_does_not_count() {
     let program = Program::start(1, CONFIG);
     program.create("decisions", PARTITIONS, &[("cleanup.policy", "compact"), ("delete.retention.ms", "86400000")]);
-    let worker = Worker::new(&program);
-    let names: Vec<String> = (0..60).map(|number| format!("u{number}")).collect();
+    let (worker, names) = Worker::of_users(&program, 60);
     let users: Vec<&str> = names.iter().map(String::as_str).collect();
-    worker.decide(&users, 0);
     let first = start(&program, "serve-a", &[]);
     wait_for("a snapshot", PATIENCE, || file(&program).is_file());
     stop(&program, first);

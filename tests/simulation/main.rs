@@ -4,7 +4,7 @@
 //! compaction, retention, lost changelogs, and an input whose producer aborts transactions. Half of the runs show
 //! outputs at once (`delivery = "at_least_once"`); some change the delivery at each start.
 //!
-//! `checks` lists what is verified after every step. `SIMULATION_SEEDS=n` sets the number of seeds,
+//! `checks` lists what is verified after every step. `SIMULATION_SEEDS=n` sets the number of seeds (3,000 by default),
 //! `SIMULATION_FIRST=n` the first one. To replay a failing seed, run
 //! `SIMULATION_FIRST=<seed> SIMULATION_SEEDS=1 cargo test --test simulation`. `SIMULATION_CANARIES=A,B` only looks for
 //! these known bugs.
@@ -71,7 +71,7 @@ fn a_worker_that_is_overtaken_while_it_restores_restores_again() {
 
 #[test]
 fn whatever_fails_each_event_has_its_one_decision_and_each_profile_its_state() {
-    let (first, seeds) = (number("SIMULATION_FIRST", 0), number("SIMULATION_SEEDS", 6_000));
+    let (first, seeds) = (number("SIMULATION_FIRST", 0), number("SIMULATION_SEEDS", 3_000));
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let next = AtomicU64::new(first);
     let sum = Mutex::new(Happened::default());

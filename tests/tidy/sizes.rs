@@ -1,4 +1,4 @@
-//! How large a struct may be.
+//! How large a struct and a file may be.
 
 use super::{code, sources, without_tests};
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,22 +91,18 @@ fn fields(body: &str) -> usize {
 fn no_struct_has_more_fields_than_one_can_keep_in_mind() {
     let mut wrong = Vec::new();
     let mut larger = BTreeSet::new();
-    let listed: BTreeMap<(&str, &str), Mirrors> =
-        LARGER.iter().map(|(path, name, mirrors)| ((*path, *name), *mirrors)).collect();
-    assert_eq!(listed.len(), LARGER.len(), "a struct is listed twice");
-    let sources = sources();
-    for (path, text) in &sources {
+    for (path, text) in &sources() {
         for (name, fields) in structs(text).into_iter().filter(|(_, fields)| *fields > FIELDS_MAX) {
-            match listed.get_key_value(&(path.as_str(), name.as_str())) {
-                Some((listed, _)) => drop(larger.insert(*listed)),
+            match LARGER.iter().position(|(file, listed, _)| (*file, *listed) == (path.as_str(), name.as_str())) {
+                Some(place) => drop(larger.insert(place)),
                 None => wrong.push(format!(
                     "{path}: {name} has {fields} fields, more than {FIELDS_MAX}: group those that belong together"
                 )),
             }
         }
     }
-    let unneeded = listed.keys().filter(|it| !larger.contains(*it));
-    wrong.extend(unneeded.map(|(path, name)| format!("{path}: {name} need not be listed any more")));
+    let unneeded = LARGER.iter().enumerate().filter(|(place, _)| !larger.contains(place));
+    wrong.extend(unneeded.map(|(_, (path, name, _))| format!("{path}: {name} need not be listed any more")));
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
@@ -124,4 +120,27 @@ fn fields_are_counted_in_each_kind_of_struct() {
         let structs: Vec<(&str, usize)> = structs.iter().map(|(name, fields)| (name.as_str(), *fields)).collect();
         assert_eq!(structs, found, "{text}");
     }
+}
+
+/// The most lines of a file of `src`, its separate tests aside.
+const LINES_MAX: usize = 500;
+
+/// The longer files: each is to be divided.
+const LONGER: [&str; 2] = ["cli/export.rs", "training/rows.rs"];
+
+#[test]
+fn no_file_is_longer_than_one_reads_at_a_time() {
+    let sources = sources();
+    let longer: BTreeMap<&str, usize> = sources
+        .iter()
+        .map(|(path, text)| (path.as_str(), text.lines().count()))
+        .filter(|(_, lines)| *lines > LINES_MAX)
+        .collect();
+    let unlisted = longer.iter().filter(|(path, _)| !LONGER.contains(path));
+    let mut wrong: Vec<String> = unlisted
+        .map(|(path, lines)| format!("{path} has {lines} lines, more than {LINES_MAX}: divide it by subject"))
+        .collect();
+    let unneeded = LONGER.iter().filter(|path| !longer.contains_key(**path));
+    wrong.extend(unneeded.map(|path| format!("{path} need not be listed any more")));
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }

@@ -31,15 +31,26 @@ impl Pipeline {
 
     /// Appends the null that takes back all decisions about an erased user.
     pub(super) fn emit_erasure(&self, row: usize, outbox: &mut Outbox, counts: &mut Counts) {
-        let batch = &self.batch.events;
+        let events = &self.batch.events;
         counts.erasures += 1;
-        let position = batch.positions[row];
+        let traceparent = events.columns.texts.bytes(events.traceparents[row]);
+        self.emit_null(row, events.columns.texts.bytes(events.users[row]), "erasure", traceparent, outbox);
+    }
+
+    /// Appends a null that takes back the decisions under a name. The header `why` says where the reason was read.
+    pub(super) fn emit_null(
+        &self,
+        row: usize,
+        name: &[u8],
+        why: &'static str,
+        traceparent: &[u8],
+        outbox: &mut Outbox,
+    ) {
+        let position = self.batch.events.positions[row];
         let place = format!("{}/{}/{}", self.encoding.constants.topic, position.partition, position.offset);
-        let traceparent = batch.columns.texts.bytes(batch.traceparents[row]);
-        let headers = [("erasure", place.as_bytes()), ("traceparent", traceparent)];
+        let headers = [(why, place.as_bytes()), ("traceparent", traceparent)];
         let headers = if traceparent.is_empty() { &headers[..1] } else { &headers[..] };
-        let key = batch.columns.texts.bytes(batch.users[row]);
-        outbox.push(Target::Decisions, Some(key), headers, None::<fn(&mut Vec<u8>)>);
+        outbox.push(Target::Decisions, Some(name), headers, None::<fn(&mut Vec<u8>)>);
         outbox.of(position, None);
     }
 }

@@ -303,6 +303,8 @@ mod hostile;
 #[cfg(test)]
 mod pseudonyms;
 #[cfg(test)]
+mod world;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{engine::Partition, testkit::FakeModel};

@@ -1,12 +1,14 @@
 //! Pseudonyms in a whole pipeline: nothing that leaves it, and nothing that it keeps, has an id.
 
 use crate::{
-    engine::{Partition, Partitions, Pipeline, PipelineSpec},
-    event::{ERASE_VERSION, ERASE_VERSION_EXACT, EventTime, KeyType, Record, UserKeys},
-    sink::{Outbox, Target},
-    state::hash_key,
-    status::Counts,
+    engine::{
+        PipelineSpec,
+        pipeline::world::{START, World},
+    },
+    event::{ERASE_VERSION, ERASE_VERSION_EXACT, KeyType, UserKeys},
+    sink::Target,
 };
+use std::ops::{Deref, DerefMut};
 
 const SPEC: &str = r#"
 [identity]
@@ -47,28 +49,32 @@ exit = "false"
 duration = "2h"
 "#;
 
-const START: i64 = 1_772_409_600_000;
-
 /// The ids, none of which may be found anywhere. All have this in them, in some case.
 const CANARY: &str = "c4nary";
 
 struct Rig {
+    world: World,
     spec: PipelineSpec,
-    pipeline: Pipeline,
-    partitions: Partitions,
-    counts: Counts,
-    outbox: Outbox,
-    offset: i64,
+}
+
+impl Deref for Rig {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl DerefMut for Rig {
+    fn deref_mut(&mut self) -> &mut World {
+        &mut self.world
+    }
 }
 
 impl Rig {
     fn new(spec: &str) -> Self {
         let spec: PipelineSpec = toml::from_str(spec).unwrap();
-        let pipeline = Pipeline::compile(&spec, ("shop", "clicks")).unwrap();
-        let mut partitions = Partitions::default();
-        partitions.insert(0, Partition::new(0, 0, None));
-        let (counts, outbox) = (Counts::default(), Outbox::default());
-        Self { spec, pipeline, partitions, counts, outbox, offset: 0 }
+        Self { world: World::new(&spec), spec }
     }
 
     fn users(&self) -> UserKeys {
@@ -76,16 +82,7 @@ impl Rig {
     }
 
     fn take(&mut self, key: &str, minute: i64, erase: Option<&str>, payload: Option<&str>) {
-        let record = Record {
-            offset: self.offset,
-            timestamp_ms: Some(START + minute * 60_000),
-            key: Some(key.as_bytes()),
-            payload: payload.map(str::as_bytes),
-            erase: erase.map(str::as_bytes),
-            ..Record::default()
-        };
-        self.pipeline.take(&record, &mut self.partitions, &mut self.outbox, &mut self.counts);
-        self.offset += 1;
+        self.record(Some(key.as_bytes()), Some(minute), erase, payload);
     }
 
     fn event(&mut self, ids: &str, minute: i64, kind: &str) {
@@ -95,15 +92,11 @@ impl Rig {
         self.take("ANN@c4nary.example", minute, None, Some(&payload));
     }
 
-    fn run(&mut self) {
-        self.pipeline.run(&mut self.partitions, EventTime(0), &mut self.outbox, &mut self.counts);
-    }
-
     /// All that was written: topic, key, value and headers, as text.
     fn written(&mut self) -> Vec<(Target, String, String, String)> {
-        self.partitions.write_erasures(self.pipeline.layout(), &mut self.outbox);
-        let all = (usize::MAX, usize::MAX);
-        self.partitions.write_profiles(0, true, all, self.pipeline.layout(), &mut self.outbox);
+        let World { pipeline, partitions, outbox, .. } = &mut self.world;
+        partitions.write_erasures(pipeline.layout(), outbox);
+        partitions.write_profiles(0, true, (usize::MAX, usize::MAX), pipeline.layout(), outbox);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let output = |it: crate::sink::Output<'_>| {
             let headers = it.headers().map(|(name, value)| format!("{name}={}", text(value)));
@@ -117,8 +110,7 @@ impl Rig {
 
     fn views(&mut self, ty: KeyType, id: &str) -> Option<f64> {
         let key = self.users().of(ty, id).unwrap().into_owned();
-        let words = self.partitions.get(0)?.store().get(hash_key(key.as_bytes()), key.as_bytes())?.into_owned();
-        Some(self.pipeline.read(&words)[0])
+        self.world.views(&key)
     }
 }
 
@@ -139,7 +131,7 @@ fn nothing_that_is_written_or_kept_has_an_id() {
     rig.event(r#""user_id":"c4nary""#, 4, "view");
     rig.event(r#""user_id":"ann@c4nary.example""#, -60 * 24 * 30, "view");
     rig.event(r#""user_id":"eve@c4nary.example""#, 5, "forget_me");
-    rig.run();
+    rig.process();
 
     let email = "ann@c4nary.example";
     assert_eq!(rig.views(KeyType::Person, email), Some(2.0), "two spellings are one user");
@@ -173,8 +165,9 @@ fn nothing_that_is_written_or_kept_has_an_id() {
     }
     assert_eq!((&*letters[0].1, &*letters[3].1), (&*ann, &*ann), "the key can be looked for");
     let snapshot = {
-        rig.partitions.settle(vec![(0, rig.offset, String::new())]);
-        rig.partitions.snapshot(0, 0, rig.pipeline.profile()).expect("all is committed")
+        let World { pipeline, partitions, offset, .. } = &mut rig.world;
+        partitions.settle(vec![(0, *offset, String::new())]);
+        partitions.snapshot(0, 0, pipeline.profile()).expect("all is committed")
     };
     assert!(!has_canary(&String::from_utf8_lossy(&snapshot)));
 }
@@ -191,7 +184,7 @@ fn the_id_of_an_event_names_nobody_and_still_tells_duplicates() {
         rig.event(&format!(r#""user_id":"{user}","event_id":"{event_id}""#), 0, "view");
     }
     rig.event(r#""user_id":"bob@x.example","anonymous_id":"c4nary-cookie","event_id":"1.c4nary-cookie""#, 0, "view");
-    rig.run();
+    rig.process();
     assert_eq!(rig.views(KeyType::Person, "ann@c4nary.example"), Some(3.0), "the second is a duplicate");
     let written = rig.written();
     assert!(!written.iter().any(|it| has_canary(&format!("{it:?}"))), "{written:?}");
@@ -212,13 +205,13 @@ fn a_request_names_its_user_by_id_or_by_pseudonym() {
         rig.event(&format!(r#""user_id":"{id}""#), 0, "view");
     }
     rig.event(r#""anonymous_id":"c4nary-cookie""#, 0, "view");
-    rig.run();
+    rig.process();
     let bob = rig.users().of(KeyType::Person, "bob@c4nary.example").unwrap().into_owned();
     rig.take("Ann@C4nary.example", 1, Some(ERASE_VERSION), None);
     rig.take("device:c4nary-cookie", 1, Some(ERASE_VERSION), None);
     rig.take(&bob, 1, Some(ERASE_VERSION_EXACT), None);
     rig.take("c4nary", 1, Some(ERASE_VERSION), None);
-    rig.run();
+    rig.process();
     assert_eq!(rig.counts.erasures, 3);
     assert!(rig.partitions.get(0).unwrap().store().is_empty());
     let written = rig.written();
@@ -237,7 +230,7 @@ fn without_pseudonyms_everything_is_named_by_ids() {
     let mut rig = Rig::new(&plain);
     rig.event(r#""user_id":"Ann@c4nary.example","anonymous_id":"c4nary-cookie""#, 0, "view");
     rig.take("k", 4, None, Some("c4nary is no JSON"));
-    rig.run();
+    rig.process();
     let written = rig.written();
     let with_id = written.iter().filter(|it| has_canary(&format!("{it:?}"))).count();
     assert_eq!(with_id, 3, "the search finds what is there: a decision, a dead letter and a profile");

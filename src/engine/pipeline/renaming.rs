@@ -10,7 +10,7 @@ use crate::{
     engine::{Partition, Partitions},
     event::Pseudonyms,
     profile::{Applied, Said},
-    sink::{Outbox, Target},
+    sink::Outbox,
     state::{Renamed, Stores},
     status::Counts,
 };
@@ -66,23 +66,15 @@ impl Pipeline {
         if let Some((outbox, counts)) = &mut to {
             counts.beside.moved += u64::from(meeting.was_alive);
             if meeting.was_alive || is_erasure {
-                self.emit_null(row, former.1, if is_erasure { "erasure" } else { "renamed" }, outbox);
+                self.emit_null(row, former.1, if is_erasure { "erasure" } else { "renamed" }, b"", outbox);
             }
             if meeting.is_stale && !is_erasure {
-                self.emit_null(row, new.1, "erasure", outbox);
+                self.emit_null(row, new.1, "erasure", b"", outbox);
             }
         }
         if meeting.is_stale && !is_erasure {
             self.finish_erasure(row, partitions, to.map(|(_, counts)| counts));
         }
-    }
-
-    /// Appends a null that takes back the decisions under a name. The header says why, and where that was read.
-    fn emit_null(&self, row: usize, key: &[u8], header: &'static str, outbox: &mut Outbox) {
-        let position = self.batch.events.positions[row];
-        let place = format!("{}/{}/{}", self.encoding.constants.topic, position.partition, position.offset);
-        outbox.push(Target::Decisions, Some(key), &[(header, place.as_bytes())], None::<fn(&mut Vec<u8>)>);
-        outbox.of(position, None);
     }
 }
 

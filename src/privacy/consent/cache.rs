@@ -1,10 +1,10 @@
-//! Remembers what consent strings say, by the string.
+//! Caches what consent strings say.
 //!
-//! A string is known by 128 bits of keyed hashes. The keys are random and differ between processes, so nobody can make
-//! two strings that share an answer, and by chance it does not happen. Keeping and comparing the strings themselves would
-//! take more time than all the rest of a hit, because they are rarely in the processor's cache. Slots are grouped into sets
-//! of [`WAYS`]: a string can be in one set only, and a new one takes the place of one that was not asked for since the last
-//! time.
+//! A string is identified by 128 bits of keyed hashes. The keys are random and differ between processes, so nobody can
+//! construct two strings that collide, and a collision by chance is out of the question. Keeping and comparing the strings
+//! themselves would take longer than the rest of a hit, because they are rarely in the processor's cache. Slots are grouped
+//! into sets of [`WAYS`]. Each string belongs to one set, where a new one replaces one that was not asked
+//! for since the last search for a place.
 //!
 //! Limits: the declared number of strings. A hit allocates nothing.
 
@@ -30,7 +30,7 @@ impl<'a> Key<'a> {
         }
     }
 
-    /// Differs between keys with the same text. Its bits are spread by a multiplication, because most of them are zeros.
+    /// Tells keys with the same text apart. A multiplication spreads its bits, because most of them are zeros.
     fn kind(self) -> u64 {
         let kind = match self {
             // No set of sections is all ones: 3 and 4 are never in it.

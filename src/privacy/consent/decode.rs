@@ -1,8 +1,7 @@
-//! From consent strings to facts.
+//! Decodes consent strings into facts.
 //!
 //! Owns the bounds: a string over [`STRING_BYTES_MAX`] is not read. The frameworks' formats are in the modules below.
-//! Everything here depends on nothing but the string, the sections that apply and the vendor's id, so that an answer
-//! can be cached.
+//! Results depend only on the string, the sections that apply and the vendor's id, so they can be cached.
 
 mod bits;
 mod gpp;

@@ -1,4 +1,4 @@
-//! What consent strings say, as few bits as the rules need, and the stricter of two such statements.
+//! What consent strings say, reduced to the bits that the rules need, and the stricter of two such statements.
 //!
 //! Facts do not depend on the rules, except for the vendor's id: a changed rule applies to remembered facts as well.
 //!
@@ -20,7 +20,7 @@ pub(super) enum Said<T> {
     /// There is no string.
     #[default]
     Nothing,
-    /// The string is no good, for this reason.
+    /// The string is unusable, for this reason.
     Bad(Reason),
     /// What it says.
     Facts(T),
@@ -50,7 +50,7 @@ impl<T: Meet> Meet for Said<T> {
     }
 }
 
-/// A yes is stricter than a no, and a no than silence. For flags where yes restricts.
+/// For flags where yes restricts: a yes is stricter than a no, and a no is stricter than silence.
 impl Meet for Option<bool> {
     fn meet(self, other: Self) -> Self {
         self.max(other)
@@ -107,9 +107,9 @@ pub(super) struct TcfFacts {
     pub(super) consent: u16,
     /// The purposes for which legitimate interest was shown and not objected to.
     pub(super) interest: u16,
-    /// The purposes that the publisher allows only on consent. In both sets: it allows them not at all.
+    /// The purposes that the publisher allows only with consent. A purpose in both sets is not allowed at all.
     pub(super) only_consent: u16,
-    /// The purposes that the publisher allows only on legitimate interest.
+    /// The purposes that the publisher allows only with legitimate interest.
     pub(super) only_interest: u16,
     pub(super) vendor: VendorFacts,
     /// The special features that the user opts in to: bit 0 is feature 1, bit 1 is feature 2.

@@ -12,6 +12,7 @@
 mod cluster;
 mod fuse;
 mod group;
+mod outlet;
 mod sink;
 mod source;
 

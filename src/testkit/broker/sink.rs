@@ -1,10 +1,9 @@
-//! The model broker's producers: two with the transactional ids of one slot, so that one fills while the other commits;
-//! and the outlet for outputs visible at once, which keeps the order of each partition and is never fenced.
+//! The model broker's producers: two with the transactional ids of one slot, so that one fills while the other commits.
 
-use super::{Fuse, Late, MemoryBroker, Place, Refusal, Visible, group::Membership};
+use super::{Fuse, Late, MemoryBroker, Place, Refusal, Visible, group::Membership, outlet::Outlet};
 use crate::{
     canary::{self, Canary},
-    sink::{Deliveries, Outbox, Sink, SinkError, SizeLimits, Smaller, Target, smaller},
+    sink::{Outbox, Sink, SinkError, SizeLimits, Smaller, Target, smaller},
 };
 use rand::Rng;
 use std::{collections::VecDeque, time::Duration};
@@ -20,23 +19,6 @@ struct Producer {
     refused: Vec<(Target, usize)>,
     /// Whether the broker refused something for another reason.
     has_refused: bool,
-}
-
-/// After so many refused outputs, the broker refuses no more of a sink. Many outputs at once would otherwise hardly ever
-/// all be accepted, and the worker would rightly give up.
-const REFUSALS_MAX: u32 = 40;
-
-/// The producer of outputs that are visible at once.
-#[derive(Debug, Default)]
-struct Outlet {
-    deliveries: Deliveries,
-    /// Accepted by the client, but not yet by the broker, with the turn.
-    queue: VecDeque<(usize, Place, Visible)>,
-    /// The turns of outputs that the broker accepted but has not yet acknowledged to the client.
-    unreported: VecDeque<usize>,
-    refused: Vec<(Target, usize)>,
-    /// How many outputs the broker has refused so far, of this producer and those before it.
-    refusals: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,63 +101,15 @@ impl MemorySink {
 
     /// Delivers some of the outlet's queue to the broker, and returns some of the answers.
     fn deliver_beside(&mut self) {
-        let Some(outlet) = &mut self.outlet else { return };
-        let mut cluster = self.broker.0.borrow_mut();
-        let faults = cluster.chance.faults;
-        let most = outlet.queue.len();
-        for _ in 0..cluster.chance.random.random_range(0..=most) {
-            if outlet.deliveries.has_failed() && !canary::is_in(Canary::OutletWithGaps) {
-                // The client fails everything that follows.
-                for (turn, ..) in outlet.queue.drain(..) {
-                    outlet.deliveries.reported(turn, false);
-                }
-                break;
-            }
-            // Each partition has its own leader, and therefore its own order.
-            let Some((_, some, _)) = outlet.queue.get(cluster.chance.random.random_range(0..outlet.queue.len())) else {
-                break;
-            };
-            let Some(first) = outlet.queue.iter().position(|(_, place, _)| place == some) else { break };
-            let Some((turn, place, output)) = outlet.queue.remove(first) else { break };
-            let (target, bytes) = (output.target, output.bytes());
-            if cluster.strikes(faults.refuse) && outlet.refusals < REFUSALS_MAX {
-                outlet.refusals += 1;
-                // It is either refused, or accepted with the answer lost.
-                if cluster.one_in(2) {
-                    cluster.append_beside(place, output).unwrap_or_default();
-                }
-                outlet.deliveries.reported(turn, false);
-            } else if cluster.append_beside(place, output).is_err() {
-                outlet.refused.push((target, bytes));
-                outlet.deliveries.reported(turn, false);
-            } else {
-                outlet.unreported.push_back(turn);
-            }
-        }
-        let most = outlet.unreported.len();
-        for turn in outlet.unreported.drain(..cluster.chance.random.random_range(0..=most)) {
-            outlet.deliveries.reported(turn, true);
+        if let Some(outlet) = &mut self.outlet {
+            outlet.deliver(&mut self.broker.0.borrow_mut());
         }
     }
 
-    /// Recreates the outlet. Part of the old one's queue is still in flight, in order per partition.
+    /// Recreates the outlet. Part of the old one's queue is still in flight.
     fn renew_outlet(&mut self) {
-        let Some(current) = &mut self.outlet else { return };
-        let next = Outlet { refusals: current.refusals, ..Outlet::default() };
-        let outlet = std::mem::replace(current, next);
-        for (target, bytes) in &outlet.refused {
-            self.limits.refused(*target, *bytes);
-        }
-        let is_over = outlet.deliveries.has_failed() && !canary::is_in(Canary::OutletWithGaps);
-        let mut cluster = self.broker.0.borrow_mut();
-        let mut places: Vec<Place> = outlet.queue.iter().map(|(_, place, _)| *place).collect();
-        places.sort();
-        places.dedup();
-        for place in places.into_iter().filter(|_| !is_over) {
-            let of = |(_, to, output): &(usize, Place, Visible)| (*to == place).then(|| (place, output.clone()));
-            let mut late: VecDeque<(Place, Visible)> = outlet.queue.iter().filter_map(of).collect();
-            late.truncate(cluster.chance.random.random_range(0..4));
-            cluster.late.outputs.push(late);
+        if let Some(outlet) = &mut self.outlet {
+            outlet.renew(&mut self.broker.0.borrow_mut(), &mut self.limits);
         }
     }
 
@@ -256,7 +190,7 @@ impl MemorySink {
         if stage == Stage::Deliver
             && let Some(outlet) = &self.outlet
         {
-            match outlet.deliveries.outcome(number) {
+            match outlet.outcome(number) {
                 Some(true) => {}
                 None => {
                     self.deliver_beside();
@@ -397,8 +331,7 @@ impl Sink for MemorySink {
             let place = self.place(&output);
             match &mut self.outlet {
                 Some(outlet) if output.target.is_for_readers() => {
-                    outlet.deliveries.sent(self.turn);
-                    outlet.queue.push_back((self.turn, place, output));
+                    outlet.send(self.turn, place, output);
                 }
                 _ => self.producers[self.turn].queue.push_back((place, output)),
             }
@@ -480,7 +413,7 @@ impl Sink for MemorySink {
                 return Err(unknown("abort", "no answer"));
             }
         }
-        if self.outlet.as_ref().is_some_and(|it| it.deliveries.has_failed()) {
+        if self.outlet.as_ref().is_some_and(Outlet::has_failed) {
             self.renew_outlet();
         }
         self.committing = None;

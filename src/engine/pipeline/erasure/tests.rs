@@ -2,11 +2,14 @@
 
 use crate::{
     canary::{self, Canary},
-    engine::{Partition, Partitions, Pipeline, PipelineSpec, partitions::Recovered},
-    event::{ERASE_VERSION, EventTime, Record},
-    sink::{Outbox, Target},
-    state::{Mark, erasure_key, hash_key},
-    status::{Counts, SuppressReason},
+    engine::{
+        Partition, PipelineSpec,
+        partitions::Recovered,
+        pipeline::world::{Log, World},
+    },
+    event::Record,
+    state::{erasure_key, hash_key},
+    status::SuppressReason,
 };
 use serde_json::Value;
 
@@ -38,106 +41,30 @@ country_default = "BR"
 without_law = ["write", "score", "emit", "measure", "train"]
 "#;
 
-const START: i64 = 1_772_409_600_000;
-
-struct Rig {
-    pipeline: Pipeline,
-    partitions: Partitions,
-    counts: Counts,
-    outbox: Outbox,
-    offset: i64,
+fn spec(more: &str) -> PipelineSpec {
+    toml::from_str(&format!("{SPEC}{more}")).unwrap()
 }
 
-impl Rig {
-    fn new(more: &str) -> Self {
-        let spec: PipelineSpec = toml::from_str(&format!("{SPEC}{more}")).unwrap();
-        let pipeline = Pipeline::compile(&spec, ("shop", "clicks")).unwrap();
-        let mut partitions = Partitions::default();
-        partitions.insert(0, Partition::new(0, 0, None));
-        Self { pipeline, partitions, counts: Counts::default(), outbox: Outbox::default(), offset: 0 }
-    }
+fn world(more: &str) -> World {
+    World::new(&spec(more))
+}
 
-    fn record(&mut self, key: Option<&[u8]>, minute: Option<i64>, erase: Option<&[u8]>, payload: Option<&str>) {
-        let record = Record {
-            offset: self.offset,
-            timestamp_ms: minute.map(|minute| START + minute * 60_000),
-            key,
-            payload: payload.map(str::as_bytes),
-            erase,
-            ..Record::default()
-        };
-        self.pipeline.take(&record, &mut self.partitions, &mut self.outbox, &mut self.counts);
-        self.offset += 1;
-    }
+/// What a process knows after a restart with these records of the changelog, which are all.
+fn restarted(world: &World, more: &str, log: &Log) -> World {
+    let (next, recovered) = recovered(world, more, log);
+    assert!(recovered.is_whole(), "{recovered:?}");
+    next
+}
 
-    fn event(&mut self, user: &str, minute: i64, kind: &str, more: &str) {
-        let at = START + minute * 60_000;
-        let payload = format!(r#"{{"user_id":"{user}","occurred_at":{at},"event_type":"{kind}"{more}}}"#);
-        self.record(Some(user.as_bytes()), Some(minute), None, Some(&payload));
-    }
-
-    fn erase(&mut self, user: &str, minute: i64) {
-        self.record(Some(user.as_bytes()), Some(minute), Some(ERASE_VERSION.as_bytes()), None);
-    }
-
-    /// The outputs about users: key, and the decision or null.
-    fn run(&mut self) -> Vec<(String, Option<Value>)> {
-        self.pipeline.run(&mut self.partitions, EventTime(0), &mut self.outbox, &mut self.counts);
-        let decisions = self.outbox.all().filter(|output| output.target == Target::Decisions);
-        let all = decisions.map(|output| {
-            let decision = output.payload.map(|payload| serde_json::from_slice(payload).unwrap());
-            (String::from_utf8_lossy(output.key.unwrap()).into_owned(), decision)
-        });
-        let all = all.collect();
-        self.outbox.clear();
-        all
-    }
-
-    fn views(&mut self, user: &str) -> Option<f64> {
-        let store = self.partitions.get(0).unwrap().store();
-        let words = store.get(hash_key(user.as_bytes()), user.as_bytes())?.into_owned();
-        Some(self.pipeline.read(&words)[0])
-    }
-
-    fn members(&self) -> u64 {
-        self.partitions.views()[0].members.iter().sum()
-    }
-
-    /// Writes everything that the changelog lacks: key and value.
-    fn write(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-        let mut outbox = Outbox::default();
-        self.partitions.write_erasures(self.pipeline.layout(), &mut outbox);
-        self.partitions.write_profiles(0, true, (usize::MAX, usize::MAX), self.pipeline.layout(), &mut outbox);
-        outbox.all().map(|it| (it.key.unwrap().to_vec(), it.payload.map(<[u8]>::to_vec))).collect()
-    }
-
-    /// What a process knows after a restart with these records of the changelog, which are all.
-    fn restarted(&self, more: &str, records: &[(Vec<u8>, Option<Vec<u8>>)]) -> Self {
-        let (next, recovered) = self.recovered(more, records);
-        assert!(recovered.is_whole(), "{recovered:?}");
-        next
-    }
-
-    fn recovered(&self, more: &str, records: &[(Vec<u8>, Option<Vec<u8>>)]) -> (Self, Recovered) {
-        let mut next = Self::new(more);
-        let partition = self.partitions.get(0).unwrap();
-        let metadata = partition.store().mark(partition.next()).metadata(self.pipeline.layout().id());
-        let (mark, _) = Mark::parse(&metadata).unwrap();
-        let restored = Partition::new(mark.replay_from, self.offset, Some((self.offset, metadata))).restoring(mark, 0);
-        next.partitions.insert(0, restored);
-        for (key, payload) in records {
-            let record = Record { key: Some(key), payload: payload.as_deref(), ..Record::default() };
-            next.partitions.restore(&record, next.pipeline.profile());
-        }
-        let recovered = next.partitions.restored(0, next.pipeline.profile()).unwrap();
-        next.offset = self.offset;
-        (next, recovered)
-    }
+fn recovered(world: &World, more: &str, log: &Log) -> (World, Recovered) {
+    let (mut next, recovered) = world.followed(&spec(more), log);
+    next.offset = world.offset;
+    (next, recovered)
 }
 
 #[test]
 fn at_a_request_everything_goes_readers_get_a_null_and_later_events_begin_anew() {
-    let mut rig = Rig::new("");
+    let mut rig = world("");
     rig.event("ann", 0, "view", "");
     rig.event("bob", 0, "view", "");
     rig.run();
@@ -161,7 +88,7 @@ fn at_a_request_everything_goes_readers_get_a_null_and_later_events_begin_anew()
 
 #[test]
 fn events_from_before_the_request_count_for_nothing() {
-    let mut rig = Rig::new("");
+    let mut rig = world("");
     rig.event("ann", 0, "view", "");
     rig.erase("ann", 10);
     rig.event("ann", 5, "view", "");
@@ -182,7 +109,7 @@ fn events_from_before_the_request_count_for_nothing() {
 
 #[test]
 fn an_event_that_meets_the_rule_erases_its_user_as_of_its_own_time() {
-    let mut rig = Rig::new("");
+    let mut rig = world("");
     rig.event("ann", 0, "view", "");
     rig.event("ann", 4, "forget_me", "");
     rig.event("ann", 3, "view", "");
@@ -194,7 +121,7 @@ fn an_event_that_meets_the_rule_erases_its_user_as_of_its_own_time() {
 
 #[test]
 fn the_changelog_gets_a_tombstone_and_a_note_that_hold_after_a_restart() {
-    let mut rig = Rig::new("");
+    let mut rig = world("");
     rig.event("ann", 0, "view", "");
     rig.event("bob", 0, "view", "");
     rig.run();
@@ -207,13 +134,13 @@ fn the_changelog_gets_a_tombstone_and_a_note_that_hold_after_a_restart() {
     assert_eq!((&written[1].0, written[1].1.is_some(), written.len()), (&note, true, 2));
     assert!(rig.write().is_empty());
     log.extend(written);
-    let mut next = rig.restarted("", &log);
+    let mut next = restarted(&rig, "", &log);
     assert_eq!((next.views("ann"), next.views("bob")), (None, Some(1.0)));
     next.event("ann", 1, "view", "");
     assert_eq!((next.run().len(), next.views("ann")), (0, None), "it is still known");
     // Without the note, the user would be back: the changelog is not whole.
     log.retain(|(key, _)| *key != note);
-    let (_, recovered) = rig.recovered("", &log);
+    let (_, recovered) = recovered(&rig, "", &log);
     assert_eq!((recovered.found, recovered.owed, recovered.is_whole()), (1, 1, false));
     // A snapshot has it, too.
     rig.partitions.settle(vec![(0, rig.offset, String::new())]);
@@ -227,13 +154,13 @@ fn the_changelog_gets_a_tombstone_and_a_note_that_hold_after_a_restart() {
 
 #[test]
 fn profiles_that_are_rebuilt_from_the_input_do_not_bring_an_erased_user_back() {
-    let mut rig = Rig::new("");
+    let mut rig = world("");
     rig.event("ann", 0, "view", "");
     rig.erase("ann", 2);
     rig.run();
     let log = rig.write();
     // The request itself is no longer in the input: only what the changelog says is left.
-    let mut next = Rig::new("");
+    let mut next = world("");
     next.partitions.insert(0, Partition::new(rig.offset, rig.offset, None).of_generation(7).rebuilding());
     for (key, payload) in &log {
         let record = Record { key: Some(key), payload: payload.as_deref(), ..Record::default() };
@@ -250,7 +177,7 @@ fn profiles_that_are_rebuilt_from_the_input_do_not_bring_an_erased_user_back() {
 fn an_opt_out_is_not_forgotten() {
     let opted_out = |canary| {
         canary::put_in(canary);
-        let mut rig = Rig::new(CONSENT);
+        let mut rig = world(CONSENT);
         rig.event("ann", 0, "view", "");
         rig.event("ann", 1, "consent", r#","consent":{"gpc":true}"#);
         rig.erase("ann", 2);
@@ -261,7 +188,7 @@ fn an_opt_out_is_not_forgotten() {
             let text = [key.as_slice(), value.as_deref().unwrap_or_default()].concat();
             !text.windows(3).any(|part| part == b"ann")
         }));
-        let mut next = rig.restarted(CONSENT, &log);
+        let mut next = restarted(&rig, CONSENT, &log);
         next.event("ann", 3, "view", "");
         let status = next.run()[0].1.clone().unwrap()["status_reason"].clone();
         let views = next.views("ann");
@@ -289,7 +216,7 @@ without_law = ["write", "score", "emit", "measure", "train"]
 
 const DAY: i64 = 24 * 60;
 
-impl Rig {
+impl World {
     /// Events of others, which move the partition's time.
     fn others(&mut self, day: i64) {
         (0..6).for_each(|user| self.event(&format!("u{user}"), day * DAY, "view", ""));
@@ -302,7 +229,7 @@ impl Rig {
 
 /// Whether an opt-out counts after so many days without an event. The profile was dropped or not, and the process restarted or not.
 fn is_opted_out_after(days: i64, is_swept: bool, is_restarted: bool) -> bool {
-    let mut rig = Rig::new(TTL);
+    let mut rig = world(TTL);
     rig.event("ann", 0, "view", "");
     rig.event("ann", 1, "consent", r#","consent":{"gpc":true}"#);
     rig.run();
@@ -318,7 +245,7 @@ fn is_opted_out_after(days: i64, is_swept: bool, is_restarted: bool) -> bool {
         assert_eq!(log.iter().any(|(key, _)| *key == erasure_key(b"ann")), !canary::is_in(Canary::OptOutExpired));
     }
     if is_restarted {
-        rig = rig.restarted(TTL, &log);
+        rig = restarted(&rig, TTL, &log);
     }
     if !is_swept {
         // In the batch of the event, so that nothing is dropped before it.
@@ -349,9 +276,9 @@ fn an_opt_out_outlives_its_profile_whether_or_not_that_has_been_dropped() {
 
 #[test]
 fn a_later_choice_that_refuses_nothing_replaces_the_one_that_outlived_its_profile() {
-    let mut rig = Rig::new(TTL);
+    let mut rig = world(TTL);
     let mut log = Vec::new();
-    let mut pass = |rig: &mut Rig, days: std::ops::Range<i64>| {
+    let mut pass = |rig: &mut World, days: std::ops::Range<i64>| {
         for day in days {
             rig.others(day);
             rig.run();
@@ -366,7 +293,7 @@ fn a_later_choice_that_refuses_nothing_replaces_the_one_that_outlived_its_profil
     rig.run();
     assert_eq!(rig.views("ann"), Some(2.0));
     assert_eq!(pass(&mut rig, 13..27), 0, "the consent is not kept, and neither is the refusal before it");
-    let mut next = rig.restarted(TTL, &log);
+    let mut next = restarted(&rig, TTL, &log);
     next.event("ann", 27 * DAY, "view", "");
     next.run();
     assert_eq!(next.views("ann"), Some(1.0));
@@ -374,7 +301,7 @@ fn a_later_choice_that_refuses_nothing_replaces_the_one_that_outlived_its_profil
 
 #[test]
 fn a_profile_with_a_refusal_is_not_dropped_before_a_replay_would_find_it_expired() {
-    let mut rig = Rig::new(TTL);
+    let mut rig = world(TTL);
     rig.event("ann", 1, "consent", r#","consent":{"gpc":true}"#);
     rig.event("bob", 1, "view", "");
     rig.run();
@@ -392,7 +319,7 @@ fn a_profile_with_a_refusal_is_not_dropped_before_a_replay_would_find_it_expired
 
 #[test]
 fn notes_of_erasures_end_and_then_the_past_counts_again() {
-    let mut rig = Rig::new("");
+    let mut rig = world("");
     rig.erase("ann", 0);
     rig.run();
     let day = 24 * 60;
@@ -421,9 +348,9 @@ fn a_request_that_cannot_be_read_is_a_dead_letter() {
         (Some(&long[..]), Some(0), "1", "missing_user"),
         (Some(ann), None, "1", "missing_time"),
     ] {
-        let mut rig = Rig::new("");
+        let mut rig = world("");
         rig.event("ann", 0, "view", "");
-        rig.record(key, minute, Some(version.as_bytes()), Some("anything"));
+        rig.record(key, minute, Some(version), Some("anything"));
         let reasons: Vec<&str> = rig.counts.dead_letters.iter().map(|(reason, _)| reason.as_str()).collect();
         assert_eq!((reasons, rig.run().len(), rig.views("ann")), (vec![reason], 1, Some(1.0)), "{key:?}");
     }

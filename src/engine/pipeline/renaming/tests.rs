@@ -2,13 +2,16 @@
 
 use crate::{
     canary::{self, Canary},
-    engine::{Partition, Partitions, Pipeline, PipelineSpec},
-    event::{ERASE_VERSION, ERASE_VERSION_EXACT, EventTime, KeyType, Record, UserKeys},
-    sink::{Outbox, Target},
-    state::{Mark, erasure_key, hash_key},
+    engine::{
+        PipelineSpec,
+        pipeline::world::{Log, World},
+    },
+    event::{ERASE_VERSION, ERASE_VERSION_EXACT, KeyType, UserKeys},
+    state::erasure_key,
     status::{Counts, SuppressReason},
 };
 use serde_json::Value;
+use std::ops::{Deref, DerefMut};
 
 const SPEC: &str = r#"
 [erasure]
@@ -44,18 +47,24 @@ const MOVING: &str = "[identity]\npseudonymise = true\nkey = \"the second key, o
 const SECOND: &str = "[identity]\npseudonymise = true\nkey = \"the second key, of 32 bytes as well\"\n";
 
 const OPTS_OUT: &str = r#","consent":{"gpc":true}"#;
-const START: i64 = 1_772_409_600_000;
-
-type Log = Vec<(Vec<u8>, Option<Vec<u8>>)>;
-
 struct Rig {
-    pipeline: Pipeline,
-    partitions: Partitions,
-    counts: Counts,
-    outbox: Outbox,
-    offset: i64,
+    world: World,
     /// All records of the changelog.
     log: Log,
+}
+
+impl Deref for Rig {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl DerefMut for Rig {
+    fn deref_mut(&mut self) -> &mut World {
+        &mut self.world
+    }
 }
 
 fn spec(identity: &str) -> PipelineSpec {
@@ -69,92 +78,33 @@ fn name(identity: &str, user: &str) -> String {
 
 impl Rig {
     fn new(identity: &str) -> Self {
-        let pipeline = Pipeline::compile(&spec(identity), ("shop", "clicks")).unwrap();
-        let mut partitions = Partitions::default();
-        partitions.insert(0, Partition::new(0, 0, None));
-        let (counts, outbox) = (Counts::default(), Outbox::default());
-        Self { pipeline, partitions, counts, outbox, offset: 0, log: Log::new() }
+        Self { world: World::new(&spec(identity)), log: Log::new() }
     }
 
-    fn record(&mut self, key: &str, minute: i64, erase: Option<&str>, payload: Option<&str>) {
-        let record = Record {
-            offset: self.offset,
-            timestamp_ms: Some(START + minute * 60_000),
-            key: Some(key.as_bytes()),
-            payload: payload.map(str::as_bytes),
-            erase: erase.map(str::as_bytes),
-            ..Record::default()
-        };
-        self.pipeline.take(&record, &mut self.partitions, &mut self.outbox, &mut self.counts);
-        self.offset += 1;
-    }
-
-    fn event(&mut self, user: &str, minute: i64, kind: &str, more: &str) {
-        let at = START + minute * 60_000;
-        let payload = format!(r#"{{"user_id":"{user}","occurred_at":{at},"event_type":"{kind}"{more}}}"#);
-        self.record(user, minute, None, Some(&payload));
-    }
-
-    /// Runs the batch and returns the outputs about users: key, and the decision or null.
-    fn run(&mut self) -> Vec<(String, Option<Value>)> {
-        self.pipeline.run(&mut self.partitions, EventTime(0), &mut self.outbox, &mut self.counts);
-        let decisions = self.outbox.all().filter(|output| output.target == Target::Decisions);
-        let all = decisions.map(|output| {
-            let decision = output.payload.map(|payload| serde_json::from_slice(payload).unwrap());
-            (String::from_utf8_lossy(output.key.unwrap()).into_owned(), decision)
-        });
-        let all = all.collect();
-        self.outbox.clear();
-        all
+    /// A request to erase the user with this key, of this version.
+    fn erase_as(&mut self, version: &str, key: &str, minute: i64) {
+        self.record(Some(key.as_bytes()), Some(minute), Some(version), None);
     }
 
     /// Writes what each commit has to contain, and returns its records.
     fn commit(&mut self) -> Log {
-        let mut outbox = Outbox::default();
-        self.partitions.write_erasures(self.pipeline.layout(), &mut outbox);
-        let all: Log = outbox.all().map(|it| (it.key.unwrap().to_vec(), it.payload.map(<[u8]>::to_vec))).collect();
+        let all = self.write_erasures();
         self.log.extend(all.clone());
         all
     }
 
     /// Writes everything that the changelog lacks.
     fn write(&mut self) {
-        self.commit();
-        let mut outbox = Outbox::default();
-        self.partitions.write_profiles(0, true, (usize::MAX, usize::MAX), self.pipeline.layout(), &mut outbox);
-        self.log.extend(outbox.all().map(|it| (it.key.unwrap().to_vec(), it.payload.map(<[u8]>::to_vec))));
+        let all = self.world.write();
+        self.log.extend(all);
     }
 
     /// The process that follows with this identity and takes up what was committed. The input is replayed from `input` by the
     /// caller if the mark is before the end.
     fn restarted(&self, identity: &str) -> Self {
-        let mut next = Self::new(identity);
-        let partition = self.partitions.get(0).unwrap();
-        let metadata = partition.store().mark(partition.next()).metadata(self.pipeline.layout().id());
-        let (mark, _) = Mark::parse(&metadata).unwrap();
-        let restored = Partition::new(mark.replay_from, self.offset, Some((self.offset, metadata)));
-        let mut restored = restored.restoring(mark, 0);
-        next.pipeline.name_users_of(&mut restored);
-        next.partitions.insert(0, restored);
-        for (key, payload) in &self.log {
-            let record = Record { key: Some(key), payload: payload.as_deref(), ..Record::default() };
-            next.partitions.restore(&record, next.pipeline.profile());
-        }
-        let recovered = next.partitions.restored(0, next.pipeline.profile()).unwrap();
+        let (world, recovered) = self.followed(&spec(identity), &self.log);
         assert!(recovered.is_whole(), "{recovered:?}");
-        next.offset = mark.replay_from;
-        next.log.clone_from(&self.log);
-        next
-    }
-
-    fn views(&mut self, name: &str) -> Option<f64> {
-        let store = self.partitions.get(0).unwrap().store();
-        let words = store.get(hash_key(name.as_bytes()), name.as_bytes())?.into_owned();
-        Some(self.pipeline.read(&words)[0])
-    }
-
-    fn members(&self) -> u64 {
-        self.partitions.views()[0].members.iter().sum()
+        Self { world, log: self.log.clone() }
     }
 
     /// The newest record of a key in the changelog: whether it has a value.
@@ -260,7 +210,7 @@ fn an_erasure_under_either_name_holds_for_both() {
             rig.run();
             rig.commit();
         }
-        rig.record("ann", 5, Some(ERASE_VERSION), None);
+        rig.erase_as(ERASE_VERSION, "ann", 5);
         rig.event("ann", 4, "view", "");
         assert_eq!(keys(&rig.run()), [(old.as_str(), false), (&new, false)], "{has_moved}");
         assert_eq!((rig.views(&old), rig.views(&new), rig.members()), (None, None, 1));
@@ -275,7 +225,7 @@ fn an_erasure_under_either_name_holds_for_both() {
     let mut rig = before();
     rig.event("ann", 3, "view", "");
     rig.run();
-    rig.record(&old, 5, Some(ERASE_VERSION_EXACT), None);
+    rig.erase_as(ERASE_VERSION_EXACT, &old, 5);
     assert_eq!((keys(&rig.run()), rig.views(&new)), (vec![(old.as_str(), false)], Some(3.0)));
     rig.event("ann", 4, "view", "");
     assert_eq!((keys(&rig.run()), rig.views(&new), rig.members()), (vec![(new.as_str(), false)], None, 1));
@@ -300,7 +250,7 @@ fn an_opt_out_outlives_an_erasure_under_the_other_name() {
     rig.event("ann", 3, "view", "");
     rig.run();
     // The request knows one name only, and nothing of the choice under the other.
-    rig.record(&name(FIRST, "ann"), 5, Some(ERASE_VERSION_EXACT), None);
+    rig.erase_as(ERASE_VERSION_EXACT, &name(FIRST, "ann"), 5);
     rig.run();
     for minute in [6, 7] {
         rig.counts = Counts::default();
@@ -316,7 +266,7 @@ fn status_after_move(is_erased: bool) -> Value {
     rig.event("ann", 0, "view", "");
     rig.event("ann", 1, "consent", OPTS_OUT);
     if is_erased {
-        rig.record("ann", 2, Some(ERASE_VERSION), None);
+        rig.erase_as(ERASE_VERSION, "ann", 2);
     }
     rig.run();
     rig.write();
@@ -326,7 +276,7 @@ fn status_after_move(is_erased: bool) -> Value {
     rig.write();
     let mut rig = rig.restarted(SECOND);
     rig.event("ann", 4, "purchase", "");
-    rig.pipeline.run(&mut rig.partitions, EventTime(0), &mut rig.outbox, &mut rig.counts);
+    rig.process();
     let words = rig.views(&name(SECOND, "ann"));
     assert!(words.is_none_or(|views| views == 0.0) || canary::is_in(Canary::OptOutLostInMove), "{words:?}");
     let refused = rig.counts.refused.iter().any(|((_, reason), _)| *reason == "opted_out");

@@ -3,8 +3,8 @@
 //! The header is read here, because `iab_gpp` 0.1.2 adds up its section ids wrongly from the third on (2, 7, 8 become 2,
 //! 7, 6), can overflow, and refuses a whole string for one section that it does not know.
 //!
-//! Guarantees: a section that applies and is missing, unknown or malformed is bad, and so is every section of a string
-//! whose header is malformed. Sections that do not apply are not read.
+//! Guarantees: a section that applies is bad if it is missing, unknown or malformed. If the header is malformed, every
+//! section is bad. Sections that do not apply are not read.
 
 use super::{Bits, Reading, Reason, Said, SectionIds, Tcf, Vendor, tcf, us};
 use crate::privacy::consent::facts::Meet;
