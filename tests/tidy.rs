@@ -446,7 +446,8 @@ fn modules_import_only_what_the_list_allows() {
 
 /// Where unsafe code may be: the allocators that count, the counters of coverage, and the one call of librdkafka that its crate has
 /// no function for.
-const UNSAFE: [&str; 4] = ["src/kafka/known.rs", "tests/allocations.rs", "tests/fuzz/coverage.rs", "tests/fuzz/memory.rs"];
+const UNSAFE: [&str; 4] =
+    ["src/kafka/known.rs", "tests/allocations.rs", "tests/fuzz/coverage.rs", "tests/fuzz/memory.rs"];
 
 #[test]
 fn unsafe_code_is_only_where_it_is_listed() {

@@ -41,7 +41,10 @@ impl KnownBrokers {
     pub(crate) fn restore<C: ClientContext>(&self, client: &Client<C>) {
         if self.are_gone.load(Ordering::Relaxed) && self.are_gone.swap(false, Ordering::Relaxed) {
             if let Some(left_out) = logging::rate_limited("no brokers left") {
-                tracing::warn!(left_out, "the brokers named no broker, so the client dropped all: naming those of kafka.brokers again");
+                tracing::warn!(
+                    left_out,
+                    "the brokers named no broker, so the client dropped all: naming those of kafka.brokers again"
+                );
             }
             self.name_again(client);
         }
@@ -60,7 +63,11 @@ impl KnownBrokers {
 mod tests {
     use super::*;
     use crate::kafka::Quiet;
-    use rdkafka::{ClientConfig, consumer::{BaseConsumer, Consumer}, statistics::Broker};
+    use rdkafka::{
+        ClientConfig,
+        consumer::{BaseConsumer, Consumer},
+        statistics::Broker,
+    };
 
     fn statistics(sources: &[&str]) -> Statistics {
         let broker = |source: &&str| (*source).to_owned();

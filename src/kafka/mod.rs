@@ -11,8 +11,8 @@ mod settings;
 mod trouble;
 
 pub(crate) use clients::{Cluster, Isolation, TRANSACTION_CALL_DEADLINE};
-pub(crate) use known::KnownBrokers;
 pub use clients::{message_bytes_max, uses_consumer_protocol};
+pub(crate) use known::KnownBrokers;
 pub use settings::{ENFORCED, SettingFault, check_setting, is_setting, needs_tls};
 pub use trouble::Trouble;
 pub(crate) use trouble::missing_right;
