@@ -105,6 +105,7 @@ fn the_demo_goes_from_comments_to_approved_creatives_without_a_model() {
     let drafts = fs::read_to_string(&texts).unwrap().lines().count();
     assert!(left[0].starts_with(&format!("1 of {}", drafts - 3)), "{text}");
     let creatives = fs::read_to_string(&made).unwrap();
+    assert!(creatives.contains("share_max = 0.2"), "{creatives}");
     assert!(creatives.contains("Maps for your way") && !creatives.contains("Guaranteed"), "{creatives}");
 
     // The configuration takes them.
@@ -321,7 +322,14 @@ fn a_model_is_reached_by_tls_and_each_fault_of_its_certificate_is_named() {
     let good = tls_server(&authority, "127.0.0.1", 2_100);
     let (code, text, error, texts) = write(&folder, &good, &["--ca", &ca]);
     assert_eq!((code, texts.contains("30 hours with GPS")), (0, true), "{text}{error}");
-    let plain = server(vec![Act::Answer(200, "", answer("{}"))]).0.replace("http://", "https://");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let plain = format!("https://{}/v1", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").unwrap();
+        // The client has the answer before the connection ends.
+        stream.read_to_end(&mut Vec::new()).unwrap_or_default();
+    });
     for (url, more, code, part) in [
         (
             good.clone(),

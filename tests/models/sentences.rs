@@ -233,9 +233,10 @@ fn comments(count: u64) -> String {
 #[test]
 fn a_stopped_run_goes_on_where_it_stopped_and_gives_the_same_themes() {
     let folder = tempfile::tempdir().unwrap();
-    let mut lines = comments(700);
+    let mut lines = comments(240);
     // A megabyte, nothing, and another language.
-    lines += &format!("{{\"text\": \"{}\"}}\n{{\"text\": \"  \"}}\n", "battery ".repeat(131_072));
+    let megabyte = "battery ".repeat(131_072);
+    lines += &["{\"text\": \"", &megabyte, "\"}\n{\"text\": \"  \"}\n"].concat();
     lines += "{\"text\": \"Die Lieferung war schnell und das Armband ist sehr bequem zu tragen\"}\n";
     fs::write(folder.path().join("comments.jsonl"), &lines).unwrap();
     let model = tools("minilm").display().to_string();
@@ -285,7 +286,7 @@ fn a_stopped_run_goes_on_where_it_stopped_and_gives_the_same_themes() {
     assert_eq!(fs::read(&part).unwrap(), whole);
 
     // Files of something else are left alone.
-    fs::write(folder.path().join("comments.jsonl"), comments(699)).unwrap();
+    fs::write(folder.path().join("comments.jsonl"), comments(239)).unwrap();
     let (code, _, error) = run(&arguments("part.bin", "part.json"));
     assert_eq!((code, error.contains("it is of other comments; name another file")), (65, true), "{error}");
     fs::write(&part, b"my only diary").unwrap();

@@ -160,7 +160,9 @@ mod tests {
 
     fn tokens(files: &[(&str, &str)]) -> Result<Tokens, SentenceError> {
         let folder = tempfile::tempdir().unwrap();
-        files.iter().for_each(|(name, text)| fs::write(folder.path().join(name), text).unwrap());
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
         Tokens::read(folder.path())
     }
 

@@ -25,7 +25,9 @@ impl Net {
         let mut graph = Vec::new();
         let node = |op: &str, inputs: &[&str], output: &str| {
             let mut node = Vec::new();
-            inputs.iter().for_each(|input| text(1, input, &mut node));
+            for input in inputs {
+                text(1, input, &mut node);
+            }
             text(2, output, &mut node);
             text(4, op, &mut node);
             node
