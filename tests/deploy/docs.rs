@@ -63,7 +63,7 @@ const FOREIGN_PROGRAMS: [&str; 7] = ["cargo", "curl", "docker", "gdb", "helm", "
 /// File name extensions.
 const FILE_ENDS: [&str; 15] = [
     "csv", "gz", "html", "json", "jsonl", "md", "onnx", "parquet", "partial", "proto", "py", "rs", "toml", "tsv",
-    "yaml",
+    "txt", "yaml",
 ];
 
 /// A parsed page.
