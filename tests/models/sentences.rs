@@ -285,12 +285,19 @@ fn a_stopped_run_goes_on_where_it_stopped_and_gives_the_same_themes() {
     assert_eq!(run(&arguments("part.bin", "part.json")).0, 0);
     assert_eq!(fs::read(&part).unwrap(), whole);
 
+    // Stopped while the header was written.
+    fs::write(&part, &whole[..40]).unwrap();
+    assert_eq!(run(&arguments("part.bin", "part.json")).0, 0);
+    assert_eq!(fs::read(&part).unwrap(), whole);
+
     // Files of something else are left alone.
     fs::write(folder.path().join("comments.jsonl"), comments(239)).unwrap();
     let (code, _, error) = run(&arguments("part.bin", "part.json"));
     assert_eq!((code, error.contains("it is of other comments; name another file")), (65, true), "{error}");
-    fs::write(&part, b"my only diary").unwrap();
-    let (code, _, error) = run(&arguments("part.bin", "part.json"));
-    assert_eq!((code, error.contains("not a file of embeddings")), (65, true), "{error}");
-    assert_eq!(fs::read(&part).unwrap(), b"my only diary");
+    for diary in [&b"my only diary"[..], b"diary", b"d"] {
+        fs::write(&part, diary).unwrap();
+        let (code, _, error) = run(&arguments("part.bin", "part.json"));
+        assert_eq!((code, error.contains("not a file of embeddings")), (65, true), "{error}");
+        assert_eq!(fs::read(&part).unwrap(), diary);
+    }
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{BufReader, Seek, SeekFrom, Write},
+    io::{self, BufReader, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -39,7 +39,7 @@ pub(super) struct EmbeddingArgs {
     #[arg(long, value_name = "FILE", requires = "model")]
     embeddings: Option<PathBuf>,
     /// The comments that are embedded between two writes to that file
-    #[arg(long, value_name = "COUNT", default_value_t = 1_024, value_parser = whole_within(1..=65_536), requires = "model")]
+    #[arg(long, value_name = "COUNT", default_value_t = 1_024, value_parser = whole_within(1..=4_096), requires = "model")]
     batch: usize,
 }
 
@@ -201,11 +201,11 @@ impl Store {
         let mut block = Vec::new();
         match blocks::read(&mut from, &mut block) {
             Ok(false) => return Ok(0),
-            Err(blocks::BlockError::Read(error)) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
+            Err(blocks::BlockError::Read(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
                 return Err(error).with_context(|| format!("read the embeddings {path}"));
             }
-            // A stop before the first batch: only what begins like a header is written over.
-            Err(_) if is_cut_off_header(&self.path)? => return Ok(0),
+            // A stop before the first batch. Nothing else is written over.
+            Err(_) if is_cut_off(&self.path, header)? => return Ok(0),
             Err(_) => return Err(wrong("it is not a file of embeddings")),
             Ok(true) => {}
         }
@@ -237,17 +237,24 @@ impl Store {
         self.write(rows.iter().map(|it| it.cast_unsigned()).collect())
     }
 
-    fn write(&mut self, mut block: Vec<u8>) -> anyhow::Result<()> {
-        let mut framed = Vec::with_capacity(block.len() + 12);
-        blocks::write(&mut framed, &mut block)?;
-        self.file.write_all(&framed).with_context(|| format!("write the embeddings {}", self.path.display()))
+    fn write(&mut self, block: Vec<u8>) -> anyhow::Result<()> {
+        self.file.write_all(&framed(block)?).with_context(|| format!("write the embeddings {}", self.path.display()))
     }
 }
 
-/// Whether a file has nothing but the start of a header, so that it may be written over.
-fn is_cut_off_header(path: &Path) -> anyhow::Result<bool> {
-    let bytes = std::fs::read(path).with_context(|| format!("read the embeddings {}", path.display()))?;
-    let start = format!("{{\"form\":\"{FORM}");
-    let text = bytes.get(12..).unwrap_or_default();
-    Ok(bytes.len() < 1_024 && (start.as_bytes().starts_with(text) || text.starts_with(start.as_bytes())))
+/// A block with its length and checksum.
+fn framed(mut block: Vec<u8>) -> io::Result<Vec<u8>> {
+    let mut framed = Vec::with_capacity(block.len() + 12);
+    blocks::write(&mut framed, &mut block)?;
+    Ok(framed)
+}
+
+/// Whether a file has nothing but the start of this header, so that it may be written over.
+fn is_cut_off(path: &Path, header: &Header) -> anyhow::Result<bool> {
+    let doing = || format!("read the embeddings {}", path.display());
+    let whole = framed(serde_json::to_vec(header)?)?;
+    if std::fs::metadata(path).with_context(doing)?.len() >= whole.len() as u64 {
+        return Ok(false);
+    }
+    Ok(whole.starts_with(&std::fs::read(path).with_context(doing)?))
 }
