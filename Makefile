@@ -18,7 +18,7 @@ DIST := target/dist
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
 
-.PHONY: help demo check test bench cuda peers bidders simulate properties fuzz faults docs fmt lint deny licences onnxruntime jars tools model \
+.PHONY: help demo check test bench cuda peers bidders simulate properties fuzz faults docs fmt lint deny licences onnxruntime jars tools minilm model \
 	release-check release-archive release-images release-sbom release-sign
 
 ## help: list the targets
@@ -115,6 +115,10 @@ jars:
 ## tools: fetch the pinned helm, kubeconform, promtool, prometheus, compose-go and OpenRTB classes into .tools/, for the tests
 tools:
 	@tests/deploy/tools
+
+## minilm: fetch a pinned sentence model into .tools/minilm/, and texts with known subjects for its test
+minilm:
+	@deploy/minilm/fetch --texts
 
 ## release-check: whether everything agrees on the version, TAG=v1.2.3
 release-check:

@@ -55,7 +55,18 @@ const MODULES: [(&str, &[&str]); 42] = [
     ("evaluation", &["random"]),
     (
         "inference",
-        &["config_error", "duration", "evaluation", "event", "logging", "mailbox", "metrics", "partial", "terminal"],
+        &[
+            "config_error",
+            "duration",
+            "evaluation",
+            "event",
+            "hex",
+            "logging",
+            "mailbox",
+            "metrics",
+            "partial",
+            "terminal",
+        ],
     ),
     (
         "targeting",
@@ -170,6 +181,7 @@ const MODULES: [(&str, &[&str]); 42] = [
         "cli",
         &[
             "app",
+            "blocks",
             "config",
             "content",
             "control",

@@ -128,6 +128,7 @@ fn variants(brief: &Brief, theme: &str, [headlines, long_headlines, descriptions
             landing_page: brief.landing_page.clone(),
             weight: 1.0,
             state: CreativeState::Active,
+            trial: None,
         }
     };
     (0..count).map(variant).collect()

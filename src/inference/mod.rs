@@ -1,9 +1,9 @@
 //! Models and their scores.
 //!
-//! Owns the input of a model ([`FeatureMatrix`]), the interface to models ([`Model`], [`ModelInfo`]), and its implementation with
-//! ONNX Runtime ([`Runtime`], [`OnnxModel`]). Guarantees: a loaded model matches its features, that is, the width of its inputs, one
-//! output value per row and score, and the fingerprint of its training features, unless the configuration names the features
-//! itself. The requested execution provider is the one that runs. Limits: the model's file is kept in memory, so that all workers
+//! Owns the input of a model ([`FeatureMatrix`]), the interface to models ([`Model`], [`ModelInfo`]), its implementation with
+//! ONNX Runtime ([`Runtime`], [`OnnxModel`]), and models that turn texts into vectors ([`Sentences`]). Guarantees: a loaded model
+//! matches its features, that is, the width of its inputs, one output value per row and score, and the fingerprint of its training
+//! features, unless the configuration names the features itself. The requested execution provider is the one that runs. Limits: the model's file is kept in memory, so that all workers
 //! load the same bytes. Not covered: the meaning of features and the use of scores.
 
 mod audit;
@@ -22,6 +22,7 @@ mod model;
 mod onnx;
 mod promotion;
 mod repeats;
+mod sentences;
 mod shadow;
 mod spec;
 mod validate;
@@ -41,6 +42,7 @@ pub use model::{Model, ModelError, ModelFeed, ModelInfo, metadata};
 pub use onnx::{OnnxModel, Runtime, RuntimeError};
 pub use promotion::{LiveNeed, PromotionSpec, TrainingTimes};
 pub use repeats::Repeats;
+pub use sentences::{SentenceError, Sentences};
 pub use shadow::{ScoreSink, Shadow, ShadowCounts, ShadowRows, ShadowTap, Subjects};
 pub use spec::{GpuSpec, ModelSpec, Precision, ScoreRange};
 pub use validate::{Exactness, Refusal, golden, validate, warm};

@@ -2,15 +2,18 @@
 //!
 //! Owns the sessions; together with its submodules it is the only code that uses `ort`. Guarantees: a model is checked against its
 //! features, by its declared shapes and by a run on three rows, when it is loaded and not at its first batch; copies of a model share
-//! its weights. Limits: ONNX Runtime 1.21 or newer; one library per process; one thread per session, since the workers are the
-//! threads. ONNX Runtime's telemetry is disabled, and it logs to `tracing` under the target `onnxruntime`.
+//! its weights. Limits: ONNX Runtime 1.21 or newer; one library per process; one thread per session of a scoring
+//! model, since the workers are the threads. ONNX Runtime's telemetry is disabled, and it logs to `tracing` under the target
+//! `onnxruntime`.
 
 mod contract;
 mod deadline;
 mod provider;
 mod runtime;
+mod sentence;
 
 pub use runtime::{Runtime, RuntimeError};
+pub(super) use sentence::{Encoder, EncoderSpec};
 
 use super::{
     Calibration, FeatureMatrix, ModelFiles, ModelSpec,
@@ -99,7 +102,7 @@ impl OnnxModel {
             }
         }
         let weights = PrepackedWeights::new();
-        let (session, provider) = first_that_works(runtime, spec, &files, &weights)?;
+        let (session, provider) = first_that_works(runtime, spec, &files, &weights, 1)?;
         let custom = {
             let found = session.metadata().map_err(|error| refuse(path, &error))?;
             Custom::read(|key| found.custom(key), path)?
@@ -176,7 +179,7 @@ impl OnnxModel {
     /// The runtime cannot create another session.
     pub fn twin(&self) -> Result<Self, ModelError> {
         let Shared { runtime, spec, files, provider, weights, .. } = &*self.shared;
-        let session = open(runtime, spec, *provider, files, weights).map_err(|error| refuse(&spec.path, &error))?;
+        let session = open(runtime, spec, *provider, files, weights, 1).map_err(|error| refuse(&spec.path, &error))?;
         let inputs = self.inputs.iter().map(Input::twin).collect();
         Self::assemble(Arc::clone(&self.shared), self.info.clone(), session, inputs)
     }
@@ -334,11 +337,12 @@ fn first_that_works(
     spec: &ModelSpec,
     files: &ModelFiles,
     weights: &PrepackedWeights,
+    threads: usize,
 ) -> Result<(Session, Provider), ModelError> {
     let mut wanted = Provider::parse(&spec.providers)?.into_iter().peekable();
     while let Some(provider) = wanted.next() {
         let reason = if provider.is_built_in() {
-            match open(runtime, spec, provider, files, weights) {
+            match open(runtime, spec, provider, files, weights, threads) {
                 Ok(session) => {
                     tracing::info!(provider = provider.name(), path = %spec.path.display(), "opened a session for the model");
                     return Ok((session, provider));
@@ -369,9 +373,10 @@ fn open(
     provider: Provider,
     files: &ModelFiles,
     weights: &PrepackedWeights,
+    threads: usize,
 ) -> Result<Session, ort::Error> {
     let mut builder = Session::builder(&runtime.environment)?
-        .with_intra_threads(1)?
+        .with_intra_threads(threads)?
         .with_inter_threads(1)?
         .with_intra_op_spinning(false)?
         .with_inter_op_spinning(false)?

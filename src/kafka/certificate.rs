@@ -1,4 +1,4 @@
-//! Why a broker's certificate is refused.
+//! Why a broker's certificate is refused, and the same for other servers.
 //!
 //! librdkafka says no more than that a certificate could not be verified. So this shakes hands once more, with a library that
 //! gives the reason. Limits: one connection, for at most [`DEADLINE`]; it sends nothing, and decides nothing.
@@ -30,7 +30,7 @@ const SYSTEM: [&str; 4] = [
 
 /// What is wrong with a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Its authority is not trusted.
     UnknownAuthority,
     /// It is for other names.
@@ -54,6 +54,13 @@ impl Fault {
             Self::Expired => "have the broker's certificate renewed",
             Self::Early => "compare the clock of this machine with that of the authority",
         }
+    }
+}
+
+impl Fault {
+    /// What is wrong with a certificate, if this is about one.
+    pub(crate) fn of(error: &Error) -> Option<Self> {
+        of(error)
     }
 }
 
@@ -119,6 +126,11 @@ impl Write for Limited {
     }
 }
 
+/// The file with the authorities that this system trusts.
+pub(crate) fn system() -> Option<&'static Path> {
+    SYSTEM.iter().map(Path::new).find(|path| path.exists())
+}
+
 fn of(error: &Error) -> Option<Fault> {
     let Error::InvalidCertificate(error) = error else { return None };
     match error {
@@ -153,7 +165,7 @@ fn trusted(settings: &[(String, String)]) -> RootCertStore {
             entries.map(|entry| entry.path()).collect()
         }
         Some(file) => vec![file.to_owned()],
-        None => SYSTEM.iter().map(|path| Path::new(path).to_owned()).filter(|path| path.exists()).take(1).collect(),
+        None => system().map(Path::to_owned).into_iter().collect(),
     };
     for pem in files.iter().filter_map(|file| std::fs::read(file).ok()) {
         add(&pem);

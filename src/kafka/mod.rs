@@ -4,7 +4,7 @@
 //! Owns the settings of each client, and which of them users cannot change ([`ENFORCED`]). How clients are used is up
 //! to `source` and `sink`.
 
-mod certificate;
+pub(crate) mod certificate;
 mod clients;
 mod known;
 mod settings;

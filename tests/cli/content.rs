@@ -1,6 +1,7 @@
 //! `aimpoint content`: the steps on files, a server that fails in every way, and people at a terminal.
 
 use super::{aimpoint, folder_with, path};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -12,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring, pki_types::PrivateKeyDer};
 
 const BRIEF: &str = r#"
 id = "trail"
@@ -103,6 +105,7 @@ fn the_demo_goes_from_comments_to_approved_creatives_without_a_model() {
     let drafts = fs::read_to_string(&texts).unwrap().lines().count();
     assert!(left[0].starts_with(&format!("1 of {}", drafts - 3)), "{text}");
     let creatives = fs::read_to_string(&made).unwrap();
+    assert!(creatives.contains("share_max = 0.2"), "{creatives}");
     assert!(creatives.contains("Maps for your way") && !creatives.contains("Guaranteed"), "{creatives}");
 
     // The configuration takes them.
@@ -130,19 +133,10 @@ fn faults_of_briefs_and_files_are_named_with_their_exit_codes() {
     assert_eq!(aimpoint(&["content", "themes", &file("nowhere.jsonl")], &[]).0, 66);
     let (code, _, error) = aimpoint(&["content", "brief", &file("c.jsonl")], &[]);
     assert_eq!((code, error.contains("content themes --out")), (65, true), "{error}");
-    let arguments = [
-        "content",
-        "write",
-        &file("b.toml"),
-        "--out",
-        &file("o.jsonl"),
-        "--url",
-        "https://a.example/v1",
-        "--model",
-        "m",
-    ];
+    let arguments =
+        ["content", "write", &file("b.toml"), "--out", &file("o.jsonl"), "--url", "ftp://a.example/v1", "--model", "m"];
     let (code, _, error) = aimpoint(&arguments, &[]);
-    assert_eq!((code, error.contains("no TLS")), (2, true), "{error}");
+    assert_eq!((code, error.contains("expected http:// or https://")), (2, true), "{error}");
     let (code, _, error) = aimpoint(&["content", "write", &file("b.toml"), "--out", &file("b.toml")], &[]);
     assert_eq!((code, error.contains("would be overwritten")), (65, true), "{error}");
 }
@@ -280,4 +274,84 @@ fn a_model_that_is_away_or_refuses_is_named_and_what_is_done_is_kept() {
     assert_eq!(texts.lines().count(), 1, "{texts}");
     let (code, _, error, _) = write(&folder, "http://127.0.0.1:1/v1", &["--wait-max", "0s"]);
     assert_eq!((code, error.contains("is the server running?")), (69, true), "{error}");
+}
+
+/// A server with a certificate for this name that ends in this year; it answers each request with a text.
+fn tls_server(authority: &Issuer<'static, KeyPair>, name: &str, until: i32) -> String {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(until, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, authority).unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let config = Arc::new(config.with_single_cert(vec![certificate.der().clone()], key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/v1", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
+            let (mut seen, mut part) = (Vec::new(), [0; 4_096]);
+            // A client that refuses the certificate goes away; a request ends with that of its JSON.
+            while !seen.ends_with(b"}") {
+                match stream.read(&mut part) {
+                    Ok(count) if count > 0 => seen.extend_from_slice(&part[..count]),
+                    _ => break,
+                }
+            }
+            if seen.starts_with(b"POST /v1/chat/completions ") {
+                let text = answer(r#"{"texts":[{"part":"headline","text":"30 hours with GPS","facts":["battery"]}]}"#);
+                let head = format!("HTTP/1.1 200 X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", text.len());
+                stream.write_all((head + &text).as_bytes()).unwrap_or_default();
+            }
+        }
+    });
+    url
+}
+
+#[test]
+fn a_model_is_reached_by_tls_and_each_fault_of_its_certificate_is_named() {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let pem = params.self_signed(&key).unwrap().pem();
+    let authority = Issuer::new(params, key);
+    let folder = folder_with(&[("b.toml", BRIEF), ("ca.pem", &pem), ("empty.pem", "nothing")]);
+    let [ca, empty, nowhere] = ["ca.pem", "empty.pem", "nowhere.pem"].map(|name| path(&folder, name));
+    let good = tls_server(&authority, "127.0.0.1", 2_100);
+    let (code, text, error, texts) = write(&folder, &good, &["--ca", &ca]);
+    assert_eq!((code, texts.contains("30 hours with GPS")), (0, true), "{text}{error}");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let plain = format!("https://{}/v1", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").unwrap();
+        // The client has the answer before the connection ends.
+        stream.read_to_end(&mut Vec::new()).unwrap_or_default();
+    });
+    for (url, more, code, part) in [
+        (
+            good.clone(),
+            vec![],
+            69,
+            "an authority that this program does not trust; if it is your own, name its authority with --ca",
+        ),
+        (
+            tls_server(&authority, "other.example", 2_100),
+            vec!["--ca", &ca],
+            69,
+            "not for this name but for other.example; use one",
+        ),
+        (tls_server(&authority, "127.0.0.1", 2_021), vec!["--ca", &ca], 69, "certificate has expired; have it renewed"),
+        (plain, vec!["--ca", &ca], 69, "does not speak TLS there; write http://"),
+        (good.clone(), vec!["--ca", &empty], 65, "expected certificates in PEM, found none"),
+        (good.clone(), vec!["--ca", &nowhere], 66, "nowhere.pem"),
+        (good.replace("https://", "http://"), vec!["--ca", &ca], 2, "has no certificate to check; write https://"),
+    ] {
+        let more: Vec<&str> = more.into_iter().chain(["--wait-max", "0s"]).collect();
+        let (found, _, error, _) = write(&folder, &url, &more);
+        assert_eq!((found, error.contains(part)), (code, true), "{part}: {error}");
+        assert!(!error.contains("sk-very-secret"), "{error}");
+    }
 }

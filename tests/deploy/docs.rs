@@ -61,9 +61,9 @@ const FOREIGN_MEMBERS: [&str; 14] = [
 /// Programs whose commands are not checked.
 const FOREIGN_PROGRAMS: [&str; 7] = ["cargo", "curl", "docker", "gdb", "helm", "kcat", "kubectl"];
 /// File name extensions.
-const FILE_ENDS: [&str; 15] = [
+const FILE_ENDS: [&str; 16] = [
     "csv", "gz", "html", "json", "jsonl", "md", "onnx", "parquet", "partial", "proto", "py", "rs", "toml", "tsv",
-    "yaml",
+    "txt", "yaml",
 ];
 
 /// A parsed page.

@@ -22,6 +22,7 @@ mod commands;
 mod hostile;
 mod promoting;
 mod second;
+mod sentences;
 mod serving;
 mod swapping;
 mod variants;

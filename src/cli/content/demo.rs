@@ -69,7 +69,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
             subjects.push(*subject);
         }
     }
-    let found = themes::of(&voices, Some("en"), None, args.seed)?;
+    let found = themes::of(&voices, Some("en"), None, args.seed, None)?;
     let mut out = crate::cli::printed::stdout();
     writeln!(out, "{} invented comments on a running watch; the texts are ours, Apache-2.0\n", comments.len())?;
     themes::counts(&mut out, voices.counts(), &Unread::default())?;

@@ -9,6 +9,7 @@ mod client;
 mod comments;
 mod corpus;
 mod demo;
+mod embedding;
 mod review;
 mod themes;
 mod write;

@@ -8,6 +8,7 @@ use crate::{
     cli::{
         Exit,
         files::{Line, Lines, check, check_out},
+        number_within,
     },
     content::{
         brief::Brief,
@@ -16,6 +17,7 @@ use crate::{
         writing::{Candidate, Draft},
     },
     hex,
+    targeting::creative::TrialSpec,
 };
 use anyhow::Context;
 use clap::Args;
@@ -47,6 +49,15 @@ pub(super) struct ReviewArgs {
     /// Who decides [default: the environment variable USER]
     #[arg(long, value_name = "NAME")]
     reviewer: Option<String>,
+    /// The largest share of its campaign's choices that a new creative gets, up to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = number_within(0.001..=1.0))]
+    share_max: f64,
+    /// Thompson sampling: the impressions that --actions counts for [default: the campaign's prior]
+    #[arg(long, value_name = "COUNT", requires = "actions", value_parser = number_within(0.2..=1e9))]
+    shows: Option<f64>,
+    /// Thompson sampling: the rewards to expect of --shows
+    #[arg(long, value_name = "COUNT", requires = "shows", value_parser = number_within(0.1..=1e9))]
+    actions: Option<f64>,
 }
 
 pub(super) fn run(args: &ReviewArgs) -> anyhow::Result<()> {
@@ -85,7 +96,10 @@ pub(super) fn run(args: &ReviewArgs) -> anyhow::Result<()> {
             }
         }
     }
-    let made = creatives(&brief, &decisions);
+    let mut made = creatives(&brief, &decisions);
+    for creative in &mut made {
+        creative.trial = Some(TrialSpec { share_max: args.share_max, shows: args.shows, actions: args.actions });
+    }
     let mut out = crate::cli::printed::stdout();
     writeln!(out, "\n{left} texts are left to decide on; {} creatives are approved", made.len())?;
     if !made.is_empty() {

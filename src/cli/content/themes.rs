@@ -1,11 +1,14 @@
 //! `aimpoint content themes`: what comments are about.
 
-use super::comments::{self, ColumnArgs, Unread};
+use super::{
+    comments::{self, ColumnArgs, Unread},
+    embedding::{EmbeddingArgs, Embeddings},
+};
 use crate::{
     cli::{Exit, files::check_out, whole_within},
     content::{
         is_language,
-        themes::{Found, Theme, ThemeOptions, find},
+        themes::{Embedder, Found, Theme, ThemeOptions, find},
         voices::{Intake, VoiceCounts, Voices},
     },
     partial::PartialFile,
@@ -39,6 +42,8 @@ pub(super) struct ThemesArgs {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
+    embedding: EmbeddingArgs,
+    #[command(flatten)]
     columns: ColumnArgs,
 }
 
@@ -46,15 +51,20 @@ pub(super) fn run(args: &ThemesArgs) -> anyhow::Result<()> {
     if let Some(language) = args.language.as_ref().filter(|it| !is_language(it)) {
         return Err(Exit::Usage.because(format!("--language {language:?} is not known; write a code such as en or de")));
     }
-    if let Some(out) = &args.out {
+    for out in args.out.as_deref().into_iter().chain(args.embedding.file()) {
         check_out(out, &args.files)?;
     }
+    // A wrong model is told before a million comments are read.
+    let mut embeddings = args.embedding.open()?;
     let mut voices = Voices::new(Intake { comments_max: args.comments_max, seed: args.seed, ..Intake::default() });
     let unread = comments::each(&args.files, &args.columns, |comment| voices.add(comment))?;
-    let found = of(&voices, args.language.as_deref(), args.count, args.seed)?;
+    let found = of(&voices, args.language.as_deref(), args.count, args.seed, embeddings.as_mut())?;
     let mut out = crate::cli::printed::stdout();
     counts(&mut out, voices.counts(), &unread)?;
     print(&mut out, &found)?;
+    if let Some(reused) = embeddings.map(|it| it.reused()).filter(|it| *it > 0) {
+        writeln!(out, "  the embeddings of {reused} comments were there already")?;
+    }
     if let Some(path) = &args.out {
         save(path, &serde_json::to_vec_pretty(&found.report)?)?;
         writeln!(out, "\nThe themes are in {}. Next: aimpoint content brief {}", path.display(), path.display())?;
@@ -63,14 +73,22 @@ pub(super) fn run(args: &ThemesArgs) -> anyhow::Result<()> {
 }
 
 /// The themes of comments, in their main language unless another one is given.
-pub(super) fn of(voices: &Voices, language: Option<&str>, count: Option<usize>, seed: u64) -> anyhow::Result<Found> {
+pub(super) fn of(
+    voices: &Voices,
+    language: Option<&str>,
+    count: Option<usize>,
+    seed: u64,
+    mut embeddings: Option<&mut Embeddings>,
+) -> anyhow::Result<Found> {
     let Some(language) = language.or(voices.main_language()) else {
         return Err(
             Exit::Data.because("find themes: the language of the comments could not be told; give it with --language")
         );
     };
     let options = ThemeOptions { language: language.to_owned(), count, seed };
-    Ok(find(voices.voices(), &options, None)?)
+    let embedder = embeddings.as_deref_mut().map(|it| it as &mut dyn Embedder);
+    find(voices.voices(), &options, embedder)
+        .map_err(|error| embeddings.and_then(Embeddings::failure).unwrap_or_else(|| error.into()))
 }
 
 /// Writes a file that appears once it is complete.

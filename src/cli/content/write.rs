@@ -54,6 +54,9 @@ pub(super) struct WriteArgs {
     /// A file with the server's key [default: the environment variable AIMPOINT_CONTENT_KEY]
     #[arg(long, value_name = "FILE", requires = "url")]
     key_file: Option<PathBuf>,
+    /// A file with the authorities of the server's certificate, in PEM [default: those of the system]
+    #[arg(long, value_name = "FILE", requires = "url")]
+    ca: Option<PathBuf>,
     /// How freely the model writes, 0 to 2
     #[arg(long, default_value_t = 0.7, value_parser = number_within(0.0..=2.0))]
     temperature: f64,
@@ -82,7 +85,7 @@ pub(super) fn run(args: &WriteArgs) -> anyhow::Result<()> {
     let quotes = if args.comments.is_empty() { None } else { Some(quotes(&args.comments, &args.columns)?) };
     let mut gates = Gates::new(&brief, quotes.as_ref());
     let (outcome, usage) = if let (Some(url), Some(model)) = (&args.url, &args.model) {
-        let client = Client::new(url, Client::key(args.key_file.as_deref())?, args.timeout)?;
+        let client = Client::new(url, Client::key(args.key_file.as_deref())?, args.timeout, args.ca.as_deref())?;
         let settings = ChatSettings {
             model: model.clone(),
             temperature: args.temperature,

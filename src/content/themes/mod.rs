@@ -16,7 +16,7 @@ mod vocabulary;
 pub use quality::{adjusted_rand_index, self_bleu};
 pub use segments::SegmentShare;
 pub use sentiment::sentiment;
-pub use vectors::{EmbedError, Embedder, Vectors};
+pub use vectors::{EmbedError, Embedder, Quantised, Vectors};
 pub use vocabulary::USERS_MIN;
 
 use super::{quotes::Quotes, voices::Voice};

@@ -22,6 +22,55 @@ pub enum Vectors {
         /// The length of a row.
         width: usize,
     },
+    /// All entries in a byte each.
+    Quantised(Quantised),
+}
+
+/// Rows of length one with a byte for each entry, for many texts: a fourth of the memory, and cosines that differ by less
+/// than 0.01.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Quantised {
+    values: Vec<i8>,
+    /// What makes the length of each row one; 0 for a row of zeros.
+    scales: Vec<f32>,
+    width: usize,
+}
+
+impl Quantised {
+    /// No rows yet, of this length.
+    pub fn new(width: usize) -> Self {
+        Self { width, ..Self::default() }
+    }
+
+    /// The number of rows.
+    pub fn count(&self) -> usize {
+        self.scales.len()
+    }
+
+    /// Rounds the entries of a row, so that the largest is 127.
+    pub fn rounded(row: &[f32]) -> impl Iterator<Item = i8> {
+        let most = row.iter().fold(0.0_f32, |most, it| most.max(it.abs()));
+        let scale = if most > 0.0 { 127.0 / most } else { 0.0 };
+        row.iter().map(move |it| (it * scale).round() as i8)
+    }
+
+    /// Appends rows of rounded entries.
+    ///
+    /// # Panics
+    /// This is not a whole number of rows.
+    pub fn push(&mut self, rows: &[i8]) {
+        assert!(self.width > 0 && rows.len().is_multiple_of(self.width), "only whole rows are appended");
+        for row in rows.chunks_exact(self.width) {
+            let sum: f32 = row.iter().map(|&it| f32::from(it) * f32::from(it)).sum();
+            self.scales.push(if sum > 0.0 { sum.sqrt().recip() } else { 0.0 });
+        }
+        self.values.extend_from_slice(rows);
+    }
+
+    fn row(&self, row: usize) -> impl Iterator<Item = f32> {
+        let scale = self.scales[row];
+        self.values[row * self.width..(row + 1) * self.width].iter().map(move |&it| f32::from(it) * scale)
+    }
 }
 
 impl Vectors {
@@ -30,13 +79,14 @@ impl Vectors {
         match self {
             Self::Sparse { rows, .. } => rows.len(),
             Self::Dense { values, width } => values.len() / (*width).max(1),
+            Self::Quantised(rows) => rows.count(),
         }
     }
 
     /// The length of a row.
     pub fn width(&self) -> usize {
         match self {
-            Self::Sparse { width, .. } | Self::Dense { width, .. } => *width,
+            Self::Sparse { width, .. } | Self::Dense { width, .. } | Self::Quantised(Quantised { width, .. }) => *width,
         }
     }
 
@@ -60,6 +110,7 @@ impl Vectors {
                     }
                 }
             }
+            Self::Quantised(_) => {}
         }
     }
 
@@ -67,6 +118,7 @@ impl Vectors {
         match self {
             Self::Sparse { rows, .. } => rows[row].is_empty(),
             Self::Dense { values, width } => values[row * width..(row + 1) * width].iter().all(|it| *it == 0.0),
+            Self::Quantised(rows) => rows.scales[row] == 0.0,
         }
     }
 
@@ -77,6 +129,7 @@ impl Vectors {
             Self::Dense { values, width } => {
                 values[row * width..(row + 1) * width].iter().zip(other).map(|(a, b)| a * b).sum()
             }
+            Self::Quantised(rows) => rows.row(row).zip(other).map(|(a, b)| a * b).sum(),
         }
     }
 
@@ -88,6 +141,7 @@ impl Vectors {
                 let row = &values[row * width..(row + 1) * width];
                 row.iter().zip(sum).for_each(|(it, sum)| *sum += scale * it);
             }
+            Self::Quantised(rows) => rows.row(row).zip(sum).for_each(|(it, sum)| *sum += scale * it),
         }
     }
 
@@ -133,4 +187,34 @@ pub(super) fn bag_of_words(vocabulary: &Vocabulary, texts: &[Vec<u32>]) -> Vecto
     let mut vectors = Vectors::Sparse { rows: rows.collect(), width: vocabulary.len() };
     vectors.normalize();
     vectors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{Rng, SeedableRng, rngs::SmallRng};
+
+    #[test]
+    fn rounded_rows_keep_their_directions() {
+        let mut random = SmallRng::seed_from_u64(5);
+        let values: Vec<f32> = (0..384 * 20).map(|_| random.random::<f32>() - 0.5).collect();
+        let mut exact = Vectors::Dense { values, width: 384 };
+        exact.normalize();
+        let mut rounded = Quantised::new(384);
+        for row in 0..20 {
+            rounded.push(&Quantised::rounded(&exact.dense(row)).collect::<Vec<_>>());
+        }
+        let mut rounded = Vectors::Quantised(rounded);
+        rounded.normalize();
+        assert_eq!((rounded.count(), rounded.width()), (20, 384));
+        for row in 0..20 {
+            let own = rounded.dense(row);
+            assert!((exact.dot(row, &own) - 1.0).abs() < 1e-3 && (rounded.dot(row, &own) - 1.0).abs() < 1e-4);
+            let other = exact.dense((row + 1) % 20);
+            assert!((exact.dot(row, &other) - rounded.dot(row, &other)).abs() < 0.01);
+        }
+        let mut zero = Quantised::new(2);
+        zero.push(&Quantised::rounded(&[0.0, 0.0]).collect::<Vec<_>>());
+        assert!(Vectors::Quantised(zero).is_zero(0));
+    }
 }

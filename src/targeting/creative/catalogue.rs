@@ -8,8 +8,9 @@
 
 use super::{
     choice::{CREATIVES_MAX, Eligible},
-    spec::{CreativeSpec, CreativeState},
+    spec::{CreativeSpec, CreativeState, TrialSpec},
     text::seen_length,
+    thompson::Beta,
 };
 use crate::{config_error::ConfigError, terminal::moves_a_terminal};
 use std::collections::HashMap;
@@ -184,6 +185,39 @@ impl Check<'_> {
         if !(spec.weight > 0.0 && spec.weight <= WEIGHT_MAX) {
             let hint = "write a number above 0, at most 1e9; to stop the creative, set state = \"paused\"";
             self.error("weight", format!("the weight is {}", spec.weight), hint);
+        }
+        if let Some(trial) = &spec.trial {
+            self.trial(trial);
+        }
+    }
+
+    fn trial(&mut self, trial: &TrialSpec) {
+        if !(trial.share_max > 0.0 && trial.share_max <= 1.0) {
+            let hint = "write a number above 0, at most 1; to stop the creative, set state = \"paused\"";
+            self.error("trial.share_max", format!("the share is {}", trial.share_max), hint);
+        }
+        match (trial.shows, trial.actions) {
+            (None, None) => {}
+            (Some(_), None) => {
+                self.error(
+                    "trial.actions",
+                    "there is none for these shows",
+                    "write how many rewards to expect of them",
+                );
+            }
+            (None, Some(_)) => {
+                self.error(
+                    "trial.shows",
+                    "there are none for these actions",
+                    "write how many impressions they count for",
+                );
+            }
+            (Some(shows), Some(actions)) => {
+                if !trial.prior().is_some_and(Beta::is_valid) {
+                    let message = format!("{actions} actions of {shows} shows are no expectation to start with");
+                    self.error("trial.actions", message, "expect at least 0.1 actions, and as many shows without one");
+                }
+            }
         }
     }
 

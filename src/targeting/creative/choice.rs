@@ -178,6 +178,44 @@ impl Shares {
         Some(Self { eligible, ends })
     }
 
+    /// The same with no share above its limit, one for each creative of the campaign. What is cut off goes to the others in
+    /// proportion to their shares, or evenly if these are all 0. Limits that add up to less than 1 count in proportion.
+    /// Shares within their limits stay as they are.
+    #[must_use]
+    pub fn capped(self, limits: &[f64]) -> Self {
+        let count = self.ends().len();
+        let (mut shares, mut most) = ([0.0; CREATIVES_MAX], [1.0; CREATIVES_MAX]);
+        for (at, (index, share)) in self.iter().enumerate() {
+            shares[at] = share;
+            most[at] = limits.get(index).copied().unwrap_or(1.0);
+        }
+        if (0..count).all(|at| shares[at] <= most[at]) {
+            return self;
+        }
+        if most[..count].iter().sum::<f64>() <= 1.0 {
+            return Self::new(self.eligible, &most[..count], 0.0).unwrap_or(self);
+        }
+        // Each round more are at their limit, until what is left fits the others.
+        let mut is_full = [false; CREATIVES_MAX];
+        let mut parts = shares;
+        loop {
+            let open = || (0..count).filter(|&at| !is_full[at]);
+            let left = 1.0 - (0..count).filter(|&at| is_full[at]).map(|at| most[at]).sum::<f64>();
+            let (sum, number) = (open().map(|at| shares[at]).sum::<f64>(), open().count());
+            for at in open() {
+                parts[at] = left * if sum > 0.0 { shares[at] / sum } else { 1.0 / number as f64 };
+            }
+            let over: Eligible = open().filter(|&at| parts[at] > most[at]).collect();
+            if over.is_empty() {
+                return Self::new(self.eligible, &parts[..count], 0.0).unwrap_or(self);
+            }
+            for at in over.iter() {
+                is_full[at] = true;
+                parts[at] = most[at];
+            }
+        }
+    }
+
     /// The shares that [`Shares::ends`] came from.
     pub(super) fn from_ends(eligible: Eligible, ends: &[u32]) -> Self {
         let mut all = [0; CREATIVES_MAX];
@@ -319,6 +357,35 @@ pub(super) mod tests {
         // A floor that exceeds what is available.
         let shares = weight_shares(&[9.0, 1.0, 1.0], three, Floor::new(0.9).unwrap()).unwrap();
         assert!(shares.iter().all(|(_, share)| (share - 1.0 / 3.0).abs() < 1e-9));
+    }
+
+    #[test]
+    fn no_share_is_above_its_limit_and_the_frequency_is_the_logged_propensity() {
+        let none = Floor::new(0.0).unwrap();
+        let of = |weights: &[f64], limits: &[f64], floor: Floor| {
+            let shares = weight_shares(weights, Eligible::all(weights.len()), floor).unwrap().capped(limits);
+            shares.iter().map(|(_, share)| share).collect::<Vec<_>>()
+        };
+        let close = |found: Vec<f64>, expected: &[f64]| {
+            assert_eq!(found.iter().sum::<f64>(), 1.0);
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-8), "{found:?} {expected:?}");
+        };
+        close(of(&[8.0, 1.0, 1.0], &[0.2, 1.0, 1.0], none), &[0.2, 0.4, 0.4]);
+        // What the first one loses lifts the second one over its limit.
+        close(of(&[8.0, 1.0, 1.0], &[0.2, 0.3, 1.0], none), &[0.2, 0.3, 0.5]);
+        close(of(&[8.0, 1.0, 1.0], &[0.9], none), &[0.8, 0.1, 0.1]);
+        // Nobody else has a share, or all have limits that are too small.
+        close(of(&[1.0, 0.0, 0.0], &[0.5], none), &[0.5, 0.25, 0.25]);
+        close(of(&[8.0, 1.0], &[0.1, 0.3], none), &[0.25, 0.75]);
+        close(of(&[8.0], &[0.1], none), &[1.0]);
+        close(of(&[98.0, 1.0, 1.0], &[0.2], Floor::default()), &[0.2, 0.4, 0.4]);
+        // Limits are those of the campaign's creatives, not of the eligible ones.
+        let some: Eligible = [1, 2, 5].into_iter().collect();
+        let shares = weight_shares(&[1.0; 6], some, Floor::default()).unwrap().capped(&[1.0, 1.0, 1.0, 0.1, 0.1, 0.1]);
+        close(shares.iter().map(|(_, share)| share).collect(), &[0.45, 0.45, 0.1]);
+        let worst = worst_of_a_million(&shares);
+        println!("capped: {worst:.2} standard errors");
+        assert!(worst < 4.0);
     }
 
     #[test]

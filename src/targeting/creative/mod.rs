@@ -29,5 +29,5 @@ pub use catalogue::{Catalogue, Creative, Size, validate};
 pub use choice::{CREATIVES_MAX, Chosen, Draw, Eligible, Floor, Shares, by_weight, weight_shares};
 pub use linear::{LINEAR_CREATIVES_MAX, Linear, LinearMethod};
 pub use linear_arm::{FEATURES_MAX, LinearArm, LinearPosterior};
-pub use spec::{CreativeSpec, CreativeState};
+pub use spec::{CreativeSpec, CreativeState, TrialSpec};
 pub use thompson::{BETA_MAX, BETA_MIN, Beta, Thompson};

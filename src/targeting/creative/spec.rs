@@ -1,5 +1,6 @@
 //! The section `[[creative]]` as written in the configuration.
 
+use super::thompson::Beta;
 use crate::targeting::AudienceSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,31 @@ pub enum CreativeState {
     Active,
     /// It is shown to nobody, but keeps its place, so that what was learned about it is kept.
     Paused,
+}
+
+/// `[creative.trial]`: how a creative starts of which nothing is known yet.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrialSpec {
+    /// The largest probability of being chosen, above 0, at most 1, whatever the method. The others that fit share what is
+    /// left. If all that fit have such limits, and these add up to less than 1, they count in proportion.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub share_max: f64,
+    /// `thompson`: the number of impressions that `actions` were seen in; together they take the place of the campaign's
+    /// prior. Without it, the campaign's prior counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shows: Option<f64>,
+    /// `thompson`: the rewards to expect of `shows`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actions: Option<f64>,
+}
+
+impl TrialSpec {
+    /// The prior; `None` if that of the campaign counts.
+    pub fn prior(&self) -> Option<Beta> {
+        let (shows, actions) = (self.shows?, self.actions?);
+        Some(Beta { alpha: actions, beta: shows - actions })
+    }
 }
 
 /// `[[creative]]`: something that a campaign can show.
@@ -59,6 +85,18 @@ pub struct CreativeSpec {
     /// Whether it is shown.
     #[serde(default)]
     pub state: CreativeState,
+    /// How it starts. Remove it once the creative has shown what it is worth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<TrialSpec>,
+}
+
+fn whole() -> f64 {
+    1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_whole(share: &f64) -> bool {
+    *share == 1.0
 }
 
 fn weight() -> f64 {

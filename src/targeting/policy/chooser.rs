@@ -17,6 +17,8 @@ pub struct Chooser {
     /// The weights in the order of the catalogue.
     weights: Vec<f64>,
     floor: Floor,
+    /// The largest share of each, if one has a limit.
+    limits: Option<Vec<f64>>,
     method: Method,
 }
 
@@ -30,7 +32,7 @@ enum Method {
 
 impl Chooser {
     /// Prepares what control has learned for the creatives of the catalogue. A creative that the policy does not know
-    /// has the prior, so that it is tried at once. A creative that the catalogue does not have is left out. Without a
+    /// has the prior, its own or that of the campaign, so that it is tried at once. A creative that the catalogue does not have is left out. Without a
     /// policy, or if it does not fit the campaign's features, the weights choose. `floor` is that of the campaign's
     /// rotation, which counts as long as there is no policy.
     pub fn new(
@@ -58,6 +60,7 @@ impl Chooser {
             Some(CreativeMethod::Weights | CreativeMethod::Unknown) | None => None,
         };
         Self {
+            limits: limits(creatives.clone()),
             weights: creatives.map(|creative| creative.spec.weight).collect(),
             floor,
             method: method.unwrap_or(Method::Weights),
@@ -68,6 +71,9 @@ impl Chooser {
     /// audience among the campaign's; any other number stands for everybody. `features` are those of a linear bandit;
     /// if their number is wrong, the weights choose. `None` if no creative is eligible. Allocates nothing.
     pub fn choose(&mut self, audience: usize, features: &[f64], eligible: Eligible, draw: Draw) -> Option<Chosen> {
+        if self.limits.is_some() {
+            return Some(self.shares(audience, features, eligible)?.pick(draw));
+        }
         let eligible = eligible.and(Eligible::all(self.weights.len()));
         let learned = match &mut self.method {
             Method::Weights => None,
@@ -91,12 +97,32 @@ impl Chooser {
             }
             Method::Linear(linear) => linear.shares(features, eligible),
         };
-        learned.or_else(|| weight_shares(&self.weights, eligible, self.floor))
+        let shares = learned.or_else(|| weight_shares(&self.weights, eligible, self.floor))?;
+        Some(match &self.limits {
+            None => shares,
+            Some(limits) => shares.capped(limits),
+        })
     }
 
     /// Whether the weights of the catalogue choose.
     pub fn is_by_weight(&self) -> bool {
         matches!(self.method, Method::Weights)
+    }
+}
+
+/// The largest share of each creative; `None` if no creative has a limit.
+fn limits<'a>(creatives: impl Iterator<Item = &'a Creative>) -> Option<Vec<f64>> {
+    let limits: Vec<f64> = creatives.map(|it| it.spec.trial.map_or(1.0, |trial| trial.share_max)).collect();
+    limits.iter().any(|limit| *limit < 1.0).then_some(limits)
+}
+
+/// A posterior with the creative's own prior in place of the campaign's, which control has added to the outcomes.
+fn with_own(posterior: Beta, prior: Beta, own: Option<Beta>) -> Beta {
+    let Some(own) = own else { return posterior };
+    let swapped = |all: f64, prior: f64, own: f64| (all - prior).max(0.0) + own;
+    Beta {
+        alpha: swapped(posterior.alpha, prior.alpha, own.alpha),
+        beta: swapped(posterior.beta, prior.beta, own.beta),
     }
 }
 
@@ -113,7 +139,11 @@ fn thompson<'a>(
             // What everybody does is a better guess than the prior.
             by_audience.get(audience).or_else(|| by_audience.get(EVERYBODY)).copied()
         };
-        let betas: Vec<Beta> = creatives.clone().map(|creative| known(creative).unwrap_or(prior)).collect();
+        let of_creative = |creative: &Creative| {
+            let own = creative.spec.trial.and_then(|trial| trial.prior());
+            with_own(known(creative).unwrap_or(prior), prior, own)
+        };
+        let betas: Vec<Beta> = creatives.clone().map(of_creative).collect();
         Thompson::new(&betas, floor, SETS)
     };
     let names = audiences.iter().map(String::as_str).chain([EVERYBODY]);

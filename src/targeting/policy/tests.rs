@@ -318,6 +318,84 @@ fn a_policy_that_has_learned_nothing_new_chooses_the_same() {
     assert_eq!(taken.gate(0, NOW), Gate::Known { pass_through: PassThrough(7) });
 }
 
+/// A catalogue in which the first creative of each campaign is a trial.
+fn with_trials(trial: &str) -> Catalogue {
+    let mut specs: Vec<CreativeSpec> = [("warm", "spring"), ("cold", "spring"), ("a", "autumn"), ("b", "autumn")]
+        .map(|(id, campaign)| {
+            let rest = "landing_page = \"https://shop.example\"\nheadline = [\"x\"]";
+            toml::from_str(&format!("id = {id:?}\ncampaign = {campaign:?}\n{rest}")).unwrap()
+        })
+        .into();
+    specs[1].trial = Some(toml::from_str(trial).unwrap());
+    specs[3].trial = specs[1].trial;
+    let mut errors = Vec::new();
+    let catalogue = Catalogue::compile(&specs, &mut errors);
+    assert!(errors.is_empty(), "{errors:?}");
+    catalogue
+}
+
+#[test]
+fn a_trial_bounds_the_share_with_every_method_and_draws_are_as_logged() {
+    const DRAWS: u64 = 20_000;
+    let policy = complete();
+    let catalogue = with_trials("share_max = 0.2");
+    let (sport, features) = (["sport".to_owned()], ["one".to_owned(), "age".to_owned()]);
+    let learned = |id: &str| policy.campaigns[id].creatives.clone();
+    for (name, mut chooser, numbers) in [
+        (
+            "thompson",
+            Chooser::new(learned("spring").as_ref(), Floor::default(), "spring", &sport, &[], &catalogue),
+            &[][..],
+        ),
+        (
+            "linear",
+            Chooser::new(learned("autumn").as_ref(), Floor::default(), "autumn", &[], &features, &catalogue),
+            &[1.0, 0.3],
+        ),
+        ("weight", Chooser::new(None, Floor::default(), "spring", &sport, &[], &catalogue), &[]),
+    ] {
+        let shares: Vec<(usize, f64)> = chooser.shares(0, numbers, Eligible::all(2)).unwrap().iter().collect();
+        assert!((shares[1].1 - 0.2).abs() < 1e-8, "{name}: {shares:?}");
+        let mut seen = 0.0;
+        for number in 0..DRAWS {
+            let chosen = chooser.choose(0, numbers, Eligible::all(2), Draw::new(mix(number), 42, 7)).unwrap();
+            assert_eq!(Some(&(chosen.index, chosen.propensity)), shares.get(chosen.index), "{name}");
+            seen += chosen.index as f64 / DRAWS as f64;
+        }
+        assert!((seen - 0.2).abs() < 5.0 * (0.16 / DRAWS as f64).sqrt(), "{name}: {seen}");
+        // Alone, it is shown whatever its limit.
+        let alone = chooser.choose(0, numbers, [1].into_iter().collect(), Draw::new(1, 2, 3)).unwrap();
+        assert_eq!((alone.index, alone.propensity), (1, 1.0), "{name}");
+    }
+}
+
+#[test]
+fn a_trial_starts_with_its_own_prior_and_keeps_its_outcomes() {
+    let prior = beta(1.0, 50.0);
+    let share = |trial: &str, outcomes: Option<Beta>| {
+        let mut posteriors: BTreeMap<String, BTreeMap<String, Beta>> = BTreeMap::new();
+        posteriors.insert("warm".to_owned(), [(EVERYBODY.to_owned(), beta(5.0, 95.0))].into());
+        if let Some(it) = outcomes {
+            let posterior = beta(prior.alpha + it.alpha, prior.beta + it.beta);
+            posteriors.insert("cold".to_owned(), [(EVERYBODY.to_owned(), posterior)].into());
+        }
+        let policy = CreativePolicy { floor: 0.0, method: CreativeMethod::Thompson { prior, posteriors } };
+        let catalogue = with_trials(trial);
+        let mut chooser = Chooser::new(Some(&policy), Floor::default(), "spring", &[], &[], &catalogue);
+        chooser.shares(0, &[], Eligible::all(2)).unwrap().iter().nth(1).unwrap().1
+    };
+    let expected = |own: Beta| {
+        let floor = Floor::new(0.0).unwrap();
+        let mut exact = crate::targeting::creative::Thompson::new(&[beta(5.0, 95.0), own], floor, 1).unwrap();
+        exact.shares(Eligible::all(2)).unwrap().iter().nth(1).unwrap().1
+    };
+    assert_eq!(share("share_max = 1.0", None), expected(prior));
+    assert_eq!(share("shows = 20.0\nactions = 4.0", None), expected(beta(4.0, 16.0)));
+    assert_eq!(share("shows = 20.0\nactions = 4.0", Some(beta(2.0, 30.0))), expected(beta(6.0, 46.0)));
+    let both = share("share_max = 0.2\nshows = 20.0\nactions = 4.0", None);
+    assert!((both - 0.2).abs() < 1e-8 && expected(beta(4.0, 16.0)) > 0.5, "{both}");
+}
+
 #[test]
 fn the_shares_of_a_chooser_are_those_that_it_draws_by() {
     const DRAWS: u64 = 20_000;

@@ -31,6 +31,29 @@ fn errors(change: impl FnOnce(&mut CreativeSpec)) -> Vec<String> {
 }
 
 #[test]
+fn a_trial_has_a_share_and_a_whole_prior() {
+    let with = |text: &str| {
+        let trial = toml::from_str(text).unwrap();
+        errors(|spec| spec.trial = Some(trial)).join("; ")
+    };
+    assert_eq!(with("share_max = 0.2\nshows = 200.0\nactions = 2.0"), "");
+    assert_eq!(with("shows = 200.0\nactions = 2.0"), "");
+    for (text, part) in [
+        ("share_max = 0.0", "creative[0].trial.share_max: the share is 0"),
+        ("share_max = 1.5", "the share is 1.5"),
+        ("share_max = nan", "the share is NaN"),
+        ("shows = 10.0", "creative[0].trial.actions: there is none"),
+        ("actions = 10.0", "creative[0].trial.shows: there are none"),
+        ("shows = 10.0\nactions = 10.0", "10 actions of 10 shows"),
+        ("shows = 10.0\nactions = -1.0", "-1 actions of 10 shows"),
+        ("shows = inf\nactions = 1.0", "1 actions of inf shows"),
+    ] {
+        let found = with(text);
+        assert!(found.contains(part), "{text}: {found}");
+    }
+}
+
+#[test]
 fn a_full_creative_is_read_and_checked() {
     let specs = read(
         r#"
