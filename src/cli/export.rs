@@ -63,8 +63,8 @@ pub(super) struct ExportArgs {
     #[arg(required_unless_present = "decisions")]
     files: Vec<PathBuf>,
     /// Make rows of decisions that carry their features (decision.features_share), in place of a replay: JSON lines, Protobuf (.pb)
-    /// or Parquet
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "files", requires = "outcomes")]
+    /// or Parquet; topic:NAME stands for what a topic holds
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["files", "order", "partitions"], requires = "outcomes")]
     decisions: Vec<PathBuf>,
     /// What followed these decisions
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "decisions")]

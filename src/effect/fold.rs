@@ -111,6 +111,8 @@ impl Evaluation {
         policy: Option<PolicyPlan>,
     ) -> Result<Self, EffectError> {
         let charts = plan.charts.then(|| Collected::new(&campaigns));
+        // The labels of an evaluation are its own.
+        let campaigns = campaigns.into_iter().map(|it| CampaignSetup { predicts: None, ..it }).collect();
         let mut state = State::new(app, spec, campaigns);
         state.keep_trail();
         state.forget_changes();

@@ -69,6 +69,7 @@ fn setups(now: i64) -> Vec<CampaignSetup> {
             }),
             until: None,
             reward: Reward::Click,
+            predicts: Some(Reward::Click),
             learning: if creatives.len() > 1 {
                 Learning::Thompson { prior: Beta { alpha: 1.0, beta: 49.0 }, half_life: HalfLife::NEVER }
             } else {
@@ -159,6 +160,7 @@ impl Day {
                 creative_id: Some(creative.0),
                 audience: if creatives.len() > 1 { audience } else { "" },
                 features: &[],
+                probability: Some((creative.1 * 1.1).min(1.0)),
             };
             offers.push((offer, price, creative.1));
         }
@@ -168,6 +170,7 @@ impl Day {
             decided_at: at,
             expires_at: at + MINUTE,
             policy_version: self.state.version(),
+            model_version: if self.offset % 3 == 0 { "8" } else { "7" },
             offers: &offers.iter().map(|(offer, ..)| *offer).collect::<Vec<_>>(),
             skipped: &skipped,
         };
@@ -213,6 +216,7 @@ impl Day {
             creative_id: Some(creative),
             audience: "",
             features: &[],
+            probability: None,
         };
         let decision = OfferedDecision {
             decision_id: &id,
@@ -220,6 +224,7 @@ impl Day {
             decided_at: at,
             expires_at: at + MINUTE,
             policy_version: 1,
+            model_version: "7",
             offers: &[offer],
             skipped: &[],
         };

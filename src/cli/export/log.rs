@@ -13,6 +13,7 @@ use crate::{
         files,
         printed::stdout,
         signals::clean_up_on_signals,
+        topic_files::TopicFiles,
     },
     config::ConfigLoadError,
     control::{DecisionRecord, Key},
@@ -132,16 +133,17 @@ impl Observer for Collector {
 /// Writes rows from the files of decisions and outcomes.
 pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let setup = args.config.read()?;
-    let read: Vec<PathBuf> = args.decisions.iter().chain(&args.outcomes).cloned().collect();
-    for file in &read {
-        files::check(file)?;
-    }
-    for out in &args.out {
-        files::check_out(out, &read)?;
-    }
+    let named: Vec<PathBuf> = args.decisions.iter().chain(&args.outcomes).cloned().collect();
     let errors = setup.config.control_faults();
     if !errors.is_empty() {
         return Err(ConfigLoadError::Invalid(setup.document.explain(&errors)).into());
+    }
+    let read = TopicFiles::fetch(&setup, &named)?;
+    for file in read.paths() {
+        files::check(file)?;
+    }
+    for out in &args.out {
+        files::check_out(out, read.paths())?;
     }
     let pipeline = setup.pipeline(false)?;
     let (names, fingerprint) = (pipeline.model_features(), pipeline.fingerprint().to_owned());
@@ -170,7 +172,7 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let spec = setup.config.control();
     let evaluation = Evaluation::new(&setup.config.app.name, &spec, setups, plan, None)?;
     let users = setup.config.users();
-    let log = Log { files: &read, users: &users, wait: spec.wait, reads_members: true };
+    let log = Log { files: read.paths(), users: &users, wait: spec.wait, reads_members: true };
     let report = take_in(&log, evaluation, &mut collector)?;
     if let Some(error) = collector.failed.take() {
         return Err(error.into());

@@ -3,7 +3,10 @@
 //! Limits: a touch takes about 300 bytes, and about 80 for each name that it can be found by, of which there are at
 //! most [`ALIASES_MAX`].
 
-use super::{super::key::Key, shown::Gallery};
+use super::{
+    super::{key::Key, ledger::Predicted},
+    shown::Gallery,
+};
 use crate::targeting::money::Cpm;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, hash_map::Entry};
@@ -37,6 +40,9 @@ pub(in super::super) struct Touch {
     pub(in super::super) clicked_at: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in super::super) converted_at: Option<i64>,
+    /// What was predicted. `None` if nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in super::super) predicted: Option<Predicted>,
     /// When it is known whether the impression succeeded. `None` if nothing is to be learned, or no longer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in super::super) learn_at: Option<i64>,
@@ -83,7 +89,8 @@ impl Touch {
 
     /// When there is something to do.
     fn due(&self) -> i64 {
-        self.learn_at.map_or(self.keep_until, |learn_at| learn_at.min(self.keep_until))
+        let known_at = self.predicted.as_ref().and_then(|predicted| predicted.known_at);
+        [self.learn_at, known_at].into_iter().flatten().fold(self.keep_until, i64::min)
     }
 }
 

@@ -52,7 +52,7 @@ use super::{
     decision::{OfferedDecision, SkipReason},
     join::{Alias, Lookup, Seen, Touch, Touches, decision_alias, find, knows_auction, offer_key, user_alias},
     key::Key,
-    ledger::{Account, CampaignSetup, Days, Figures},
+    ledger::{Account, CampaignSetup, Days, Figures, Predicted, Qualities, QualityOf},
     outcome::{Outcome, OutcomeType, Rejection},
     spec::ControlSpec,
 };
@@ -66,7 +66,10 @@ use crate::{
 use dirty::Dirty;
 use jiff::tz::TimeZone;
 use records::RecordId;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use types::{Meta, Progress, Settings};
 
 /// The most outcomes that wait for their decision, at about 500 bytes each. If there are more, the oldest is settled
@@ -99,6 +102,7 @@ pub struct State {
     /// Outcomes that wait for their decision, by arrival.
     parked: BTreeMap<(i64, Key), Outcome>,
     accounts: BTreeMap<String, Account>,
+    qualities: Qualities,
     notices: BTreeMap<Currency, Notices>,
     rates: BTreeMap<Currency, WinRates>,
     /// Members by segment (taxonomy and id) and by source.
@@ -126,6 +130,7 @@ impl State {
             touches: Touches::default(),
             parked: BTreeMap::new(),
             accounts: BTreeMap::new(),
+            qualities: Qualities::default(),
             notices: BTreeMap::new(),
             rates: BTreeMap::new(),
             audiences: BTreeMap::new(),
@@ -173,6 +178,12 @@ impl State {
                 continue;
             }
             self.observe_decision(offer.campaign_id, offer.currency, decided_at, true);
+            let predicts = self.campaigns.get(offer.campaign_id).is_some_and(|it| it.setup.predicts.is_some());
+            let predicted = offer.probability.filter(|_| predicts).map(|probability| Predicted {
+                version: decision.model_version.to_owned(),
+                probability,
+                known_at: None,
+            });
             let aliases = [decision_alias(decision.decision_id), user_alias(decision.user_key, offer.campaign_id)];
             let touch = Touch {
                 campaign: offer.campaign_id.to_owned(),
@@ -187,6 +198,7 @@ impl State {
                 viewed: false,
                 clicked_at: None,
                 converted_at: None,
+                predicted,
                 learn_at: None,
                 keep_until: offered_until,
                 aliases: aliases.map(Alias).into(),
@@ -342,6 +354,18 @@ impl State {
     /// The figures of a campaign by day, in days since 1970-01-01 in the campaign's zone, oldest first.
     pub fn days(&self, campaign: &str) -> impl Iterator<Item = (i32, &Figures)> {
         self.accounts.get(campaign).into_iter().flat_map(|account| account.days.iter().map(|(day, it)| (*day, it)))
+    }
+
+    /// How good the predictions of each model version are, by campaign and version: the labels of today and yesterday, in UTC.
+    pub fn qualities(&self) -> Vec<QualityOf<'_>> {
+        let predicts = |id: &str| self.campaigns.get(id).and_then(|campaign| campaign.setup.predicts);
+        self.qualities.figures(self.meta.clock, predicts)
+    }
+
+    /// The age at which it is known whether an impression of a campaign succeeded. `None` if nothing is predicted of it.
+    pub fn label_age(&self, campaign: &str) -> Option<Duration> {
+        let age = self.settings.label_age(self.campaigns.get(campaign)?.setup.predicts?);
+        Some(Duration::from_micros(u64::try_from(age).unwrap_or_default()))
     }
 
     /// The ids of all campaigns that are known.

@@ -182,6 +182,9 @@ impl State {
             RecordId::Day(campaign, day) => {
                 self.account(&campaign)?.days.insert(day, read(value)?);
             }
+            RecordId::Quality(campaign, version, day) => {
+                self.qualities.all.entry((campaign, version)).or_default().insert(day, read(value)?);
+            }
             RecordId::Arm(campaign, creative, audience) => {
                 self.account(&campaign)?.arms.beta.insert((creative, audience), read(value)?);
             }
@@ -216,6 +219,12 @@ impl State {
             RecordId::Day(campaign, day) => {
                 if let Some(account) = self.accounts.get_mut(campaign) {
                     account.days.remove(day);
+                }
+            }
+            RecordId::Quality(campaign, version, day) => {
+                let id = (campaign.clone(), version.clone());
+                if self.qualities.all.get_mut(&id).is_some_and(|it| it.remove(day).is_some() && it.is_empty()) {
+                    self.qualities.all.remove(&id);
                 }
             }
             RecordId::Arm(campaign, creative, audience) => {

@@ -6,7 +6,7 @@ use crate::{
         outcome::Rejection,
         spec::{ControlSpec, micros},
     },
-    targeting::{money::Micros, pacing::Timing},
+    targeting::{campaign::Reward, money::Micros, pacing::Timing},
 };
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +100,16 @@ pub(super) struct Settings {
     pub(super) touches_max: usize,
     pub(super) minimum_audience: u64,
     pub(super) timing: Timing,
+}
+
+impl Settings {
+    /// The age at which a success of an impression is known.
+    pub(super) fn label_age(&self, of: Reward) -> i64 {
+        match of {
+            Reward::Click => self.click_after,
+            Reward::Conversion => self.conversion_after,
+        }
+    }
 }
 
 impl From<&ControlSpec> for Settings {
