@@ -86,18 +86,15 @@ fn copy(setup: &Setup, topic: &str, folder: &Path) -> anyhow::Result<Vec<PathBuf
     loop {
         let mut copy = Copy { folder, topic, files: BTreeMap::new(), erased: &erased, found: Erased::new() };
         let mut failed = None;
-        Reader::read_whole(
-            &config.kafka.brokers,
-            &config.kafka.consumer_settings(),
-            topic,
-            |_, record, headers| match record.payload {
+        Reader::read_whole(&config.kafka.brokers, &config.kafka.consumer_settings(), topic, |_, record, headers| {
+            match record.payload {
                 Some(payload) if failed.is_none() => {
                     failed = copy.add(record.partition, record.offset, record.key, payload).err();
                 }
                 Some(_) => {}
                 None => copy.note_null(record.partition, record.offset, record.key, headers),
-            },
-        )?;
+            }
+        })?;
         if let Some(error) = failed {
             return Err(error).with_context(|| format!("write to {}", folder.display()));
         }
@@ -115,12 +112,14 @@ fn copy(setup: &Setup, topic: &str, folder: &Path) -> anyhow::Result<Vec<PathBuf
     }
 }
 
+type Compressed = zstd::Encoder<'static, BufWriter<File>>;
+
 /// A copy that is being written.
 struct Copy<'a> {
     folder: &'a Path,
     topic: &'a str,
     /// By partition, and whether its records are Protobuf.
-    files: BTreeMap<(i32, bool), (PathBuf, zstd::Encoder<'static, BufWriter<File>>)>,
+    files: BTreeMap<(i32, bool), (PathBuf, Compressed)>,
     /// What is known already.
     erased: &'a Erased,
     /// What was found this time.
@@ -159,11 +158,7 @@ impl Copy<'_> {
         }
     }
 
-    fn file(
-        &mut self,
-        partition: i32,
-        is_protobuf: bool,
-    ) -> io::Result<&mut zstd::Encoder<'static, BufWriter<File>>> {
+    fn file(&mut self, partition: i32, is_protobuf: bool) -> io::Result<&mut Compressed> {
         use std::collections::btree_map::Entry;
         match self.files.entry((partition, is_protobuf)) {
             Entry::Occupied(known) => Ok(&mut known.into_mut().1),
@@ -194,7 +189,9 @@ mod tests {
     #[test]
     fn a_copy_has_the_records_of_each_partition_in_order_without_those_of_erased_users() {
         let folder = tempfile::tempdir().unwrap();
-        let json = |id: &str| format!("{{\"outcome_id\":\"{id}\",\n\"type\":\"click\",\"occurred_at\":5}}");
+        let json = |id: &str| {
+            format!("{{\"outcome_id\":\"{id}\",\n\"type\":\"click\",\"occurred_at\":5,\"decision_id\":\"d\"}}")
+        };
         let read = |erased: &Erased| {
             let mut copy =
                 Copy { folder: folder.path(), topic: "outcomes", files: BTreeMap::new(), erased, found: Erased::new() };
@@ -229,8 +226,13 @@ mod tests {
         use prost::Message;
         let folder = tempfile::tempdir().unwrap();
         let erased = Erased::new();
-        let mut copy =
-            Copy { folder: folder.path(), topic: "decisions", files: BTreeMap::new(), erased: &erased, found: Erased::new() };
+        let mut copy = Copy {
+            folder: folder.path(),
+            topic: "decisions",
+            files: BTreeMap::new(),
+            erased: &erased,
+            found: Erased::new(),
+        };
         let decision = crate::proto::v1::Decision {
             decision_id: "shop:c-0-1".to_owned(),
             user_key: "u".repeat(300),

@@ -34,7 +34,7 @@ pub use audience::{AudienceReport, SegmentSize};
 pub use board::{Board, Following};
 pub use decision::{DecisionRecord, Details, Offer, OfferDetails, OfferedDecision, SkipReason, Skipped};
 pub use join::offer_key;
-pub use key::Key;
+pub use key::{Key, KeyMap};
 pub use ledger::{CampaignSetup, Figures, QualityOf};
 pub use outcome::{ID_BYTES_MAX, Outcome, OutcomeType, PAYLOAD_BYTES_MAX, RejectReason, Rejection};
 pub(crate) use spec::micros;

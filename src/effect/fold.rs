@@ -182,7 +182,11 @@ impl Evaluation {
         for (at, offer) in offered.offers.iter().enumerate() {
             let details = &decided.details.offers[at];
             let of_offer = self.groups.of(decided, Some(at))?;
-            groups.extend(of_offer.iter().filter(|number| !groups.contains(number)).copied().collect::<Vec<_>>());
+            for number in &of_offer {
+                if !groups.contains(number) {
+                    groups.push(*number);
+                }
+            }
             self.groups.each(&of_offer, |group| {
                 group.offers += 1;
                 Ok(group.count(offer.currency, &business::Counts::default())?)

@@ -94,9 +94,10 @@ impl<'a> World<'a> {
         for number in self.number..end {
             self.at_ms += 2_000;
             let user = format!("u{}", number % USERS);
-            let event = json!({"event_id": format!("e{number}"), "event_type": "view", "user_id": user, "value": value(number),
+            let event =
+                json!({"event_id": format!("e{number}"), "event_type": "view", "user_id": user, "value": value(number),
                 "occurred_at": self.at_ms})
-            .to_string();
+                .to_string();
             self.events.publish(Some(user.as_bytes()), Some(event.as_bytes())).unwrap();
         }
         self.number = end;
@@ -153,14 +154,16 @@ impl<'a> World<'a> {
 
     /// How far the scores of the last events are from the true chances, on average.
     fn error(&self, last: u64) -> f64 {
-        let errors = (self.number - last..self.number)
-            .map(|number| (self.scores[&number].1 - chance(number) * (RED_SHARE * RED + (1.0 - RED_SHARE) * BLUE)).abs());
+        let errors = (self.number - last..self.number).map(|number| {
+            (self.scores[&number].1 - chance(number) * (RED_SHARE * RED + (1.0 - RED_SHARE) * BLUE)).abs()
+        });
         errors.sum::<f64>() / last as f64
     }
 
     /// The versions that decided about the last events.
     fn versions(&self, last: u64) -> Vec<&str> {
-        let mut all: Vec<&str> = (self.number - last..self.number).map(|number| self.scores[&number].0.as_str()).collect();
+        let mut all: Vec<&str> =
+            (self.number - last..self.number).map(|number| self.scores[&number].0.as_str()).collect();
         all.dedup();
         all
     }
@@ -208,6 +211,18 @@ fn history(program: &Program, from_ms: i64) -> PathBuf {
     let path = program.folder.path().join("events.jsonl");
     std::fs::write(&path, text).unwrap();
     path
+}
+
+/// Runs a command in the program's folder: standard output.
+fn aimpoint(program: &Program, arguments: &str) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_aimpoint"))
+        .args(arguments.split(' '))
+        .current_dir(program.folder.path())
+        .env("AIMPOINT__KAFKA__BROKERS", &program.kafka.brokers)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 fn active(program: &Program) -> String {
@@ -267,11 +282,8 @@ fn a_version_that_learned_from_its_own_decisions_is_tried_promoted_served_and_ta
         / world.shown.len() as f64;
     let logged = number(&policy["logged"]["value"]);
     let estimate = &policy["estimate"]["snips"];
-    let (mean, low, high) = (
-        number(&estimate["value"]),
-        number(&estimate["bootstrap"]["low"]),
-        number(&estimate["bootstrap"]["high"]),
-    );
+    let (mean, low, high) =
+        (number(&estimate["value"]), number(&estimate["bootstrap"]["low"]), number(&estimate["bootstrap"]["high"]));
     assert!(known > 4_500.0 && known <= world.shown.len() as f64, "{policy}");
     assert!(low < truth && truth < high && high - low < 0.08, "{truth}: {policy}");
     assert!((logged - truth).abs() > 3.0 * (mean - truth).abs() && logged > high, "{truth}: {policy}");
@@ -299,12 +311,12 @@ fn a_version_that_learned_from_its_own_decisions_is_tried_promoted_served_and_ta
         world.visit(USERS);
         world.versions(1) == ["first"]
     });
-    let history = Command::new(env!("CARGO_BIN_EXE_aimpoint"))
-        .args(["models", "history"])
-        .current_dir(program.folder.path())
-        .output()
-        .unwrap();
-    let history = String::from_utf8(history.stdout).unwrap();
+    let follow = "train --follow 1s --rounds 2 --window 2d --members 1 --epochs 30 --quiet";
+    let added = aimpoint(&program, follow);
+    assert_eq!(added.matches("added ").count(), 2, "{added}");
+    assert_eq!(active(&program), "first", "what is learned continuously does not serve");
+    let history = aimpoint(&program, "models history");
+    assert_eq!(history.matches("train --follow on the decisions since").count(), 2, "{history}");
     for part in ["first version", "promote", "first -> second", "rollback", "second -> first", "(a drill)"] {
         assert!(history.contains(part), "{part}: {history}");
     }

@@ -278,7 +278,11 @@ fn what_cannot_be_judged_changes_nothing_and_says_what_to_do() {
     let scores = fs::read_to_string(at.join("scores.jsonl")).unwrap().replace("\"strong\"", "\"8\"");
     fs::write(at.join("scores.jsonl"), scores).unwrap();
     let (code, _, error) = promote(at, &[&rows[..], &LIVE].concat());
-    assert!(code == 65 && error.contains("expected some of version strong, found scores of next 8, next 8 (another file), next 9"), "{error}");
+    assert!(
+        code == 65
+            && error.contains("expected some of version strong, found scores of next 8, next 8 (another file), next 9"),
+        "{error}"
+    );
     // No campaign whose outcome the score predicts.
     fs::write(at.join("aimpoint.toml"), CONFIG.replace("\"score\"", "0.1")).unwrap();
     let (code, _, error) = promote(at, &[&rows[..], &LIVE].concat());

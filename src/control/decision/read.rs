@@ -91,7 +91,12 @@ impl DecisionRecord {
 
     /// Hands over the decision in the form that [`State`](crate::control::State) takes in.
     pub fn with<T>(&self, take: impl FnOnce(&OfferedDecision<'_>) -> T) -> T {
-        let offers: Vec<Offer<'_>> = self.campaigns.iter().zip(&self.details.offers).map(|(campaign, details)| campaign.offer(details)).collect();
+        let offers: Vec<Offer<'_>> = self
+            .campaigns
+            .iter()
+            .zip(&self.details.offers)
+            .map(|(campaign, details)| campaign.offer(details))
+            .collect();
         let skipped: Vec<Skipped<'_>> =
             self.skipped.iter().map(|(campaign_id, reason)| Skipped { campaign_id, reason: *reason }).collect();
         take(&OfferedDecision {

@@ -4,12 +4,15 @@
 //! most [`ALIASES_MAX`].
 
 use super::{
-    super::{key::Key, ledger::Predicted},
+    super::{
+        key::{Key, KeyMap},
+        ledger::Predicted,
+    },
     shown::Gallery,
 };
 use crate::targeting::money::Cpm;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashMap, hash_map::Entry};
+use std::collections::{BTreeSet, hash_map::Entry};
 
 /// The most names of a touch. A decision may be used in many auctions; those beyond are found by the decision alone.
 pub(super) const ALIASES_MAX: usize = 32;
@@ -133,9 +136,9 @@ impl Named {
 /// All touches, by key, by name and by when they are due, and what they say of creatives.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct Touches {
-    all: HashMap<Key, Touch>,
+    all: KeyMap<Touch>,
     /// By name, the touches with their times.
-    by_alias: HashMap<Key, Named>,
+    by_alias: KeyMap<Named>,
     due: BTreeSet<(i64, Key)>,
     gallery: Gallery,
 }
@@ -217,7 +220,7 @@ impl Touches {
 }
 
 /// Gives a touch a name.
-fn name(by_alias: &mut HashMap<Key, Named>, alias: Key, at: i64, key: Key) {
+fn name(by_alias: &mut KeyMap<Named>, alias: Key, at: i64, key: Key) {
     match by_alias.entry(alias) {
         Entry::Vacant(vacant) => drop(vacant.insert(Named::One(at, key))),
         Entry::Occupied(mut named) => {

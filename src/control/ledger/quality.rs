@@ -176,15 +176,14 @@ impl Qualities {
     }
 
     /// The figures, by campaign and version. `predicts`: what a campaign's probability is about.
-    pub(in super::super) fn figures<'a>(
-        &'a self,
+    pub(in super::super) fn figures(
+        &self,
         clock: i64,
         predicts: impl Fn(&str) -> Option<Reward>,
-    ) -> Vec<QualityOf<'a>> {
+    ) -> Vec<QualityOf<'_>> {
         let today = day_of(clock);
         let figures = self.all.iter().map(|((campaign, version), days)| {
-            let [now, before] =
-                [today, today.saturating_sub(1)].map(|day| days.get(&day).cloned().unwrap_or_default());
+            let [now, before] = [today, today.saturating_sub(1)].map(|day| days.get(&day).cloned().unwrap_or_default());
             let sum = now.plus(&before);
             let Quality { labels, positives, clicked, converted, predicted_nanos, loss_nanos, .. } = sum;
             let rate = positives as f64 / labels as f64;
@@ -237,7 +236,7 @@ mod tests {
         assert_eq!((spring.labels, spring.positives, spring.clicked, spring.converted), (1_000, 200, 200, None));
         assert!((spring.calibration.unwrap() - 300.0 / 200.0).abs() < 1e-9);
         let loss = |p: f64| -(0.2 * p.ln() + 0.8 * (1.0 - p).ln());
-        let expected = (loss(0.2) + loss(0.4)) / 2.0 / loss(0.2);
+        let expected = f64::midpoint(loss(0.2), loss(0.4)) / loss(0.2);
         assert!((spring.normalised_entropy.unwrap() - expected).abs() < 1e-8, "{spring:?} {expected}");
         assert_eq!((summer.clicked, summer.converted, summer.positives), (4, Some(2), 3));
         assert_eq!(spring.drift, None, "there is one day");

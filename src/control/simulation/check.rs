@@ -143,7 +143,8 @@ fn campaign(id: &str, truth: &Truth, state: &State, report: &mut Report) {
 /// Compares what became of predictions with a recount: all impressions of the campaign were chosen, and are judged at the age at which
 /// creatives are.
 fn predictions(truth: &Truth, state: &State, report: &mut Report) {
-    let all = truth.lessons.values().fold((0, 0), |(labels, positives), (successes, failures)| {
+    let everybody = truth.lessons.iter().filter(|((_, audience), _)| audience.is_empty()).map(|(_, of)| of);
+    let all = everybody.fold((0, 0), |(labels, positives), (successes, failures)| {
         (labels + successes + failures, positives + successes)
     });
     let found = state.qualities();

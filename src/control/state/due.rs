@@ -10,6 +10,7 @@ use crate::{
     },
     targeting::campaign::Reward,
 };
+use std::collections::BTreeMap;
 
 impl State {
     /// Lets an outcome wait for its decision.
@@ -26,8 +27,13 @@ impl State {
 
     /// Moves the time of the stream to that of the slowest input, and does what is due.
     pub(super) fn pass_time(&mut self) {
-        let slowest =
-            self.inputs.values().map(|progress| progress.time).filter(|time| *time != Progress::TIMELESS).min();
+        let slowest = self
+            .inputs
+            .values()
+            .flat_map(BTreeMap::values)
+            .map(|progress| progress.time)
+            .filter(|time| *time != Progress::TIMELESS)
+            .min();
         self.meta.clock = self.meta.clock.max(slowest.unwrap_or_default());
         self.dirty.insert(RecordId::Meta);
         self.retry();

@@ -96,7 +96,7 @@ pub struct State {
     utc: Days,
     meta: Meta,
     /// How far each input has been read, by topic and partition.
-    inputs: BTreeMap<(String, i32), Progress>,
+    inputs: BTreeMap<String, BTreeMap<i32, Progress>>,
     seen: Seen,
     touches: Touches,
     /// Outcomes that wait for their decision, by arrival.
@@ -145,7 +145,7 @@ impl State {
     /// still, unless [`State::advance`] moves it.
     pub fn assign(&mut self, topic: &str, partitions: impl IntoIterator<Item = i32>) {
         for partition in partitions {
-            self.inputs.entry((topic.to_owned(), partition)).or_insert(Progress::NONE);
+            self.input(topic, partition);
             self.dirty.insert(RecordId::Input(topic.to_owned(), partition));
         }
     }
@@ -277,10 +277,9 @@ impl State {
     /// Starts an input anew, because its topic was deleted and created again. Outcomes that are reported again are still
     /// recognised by their ids.
     pub fn restart_input(&mut self, topic: &str, partition: i32) {
-        let input = (topic.to_owned(), partition);
-        if let Some(progress) = self.inputs.get_mut(&input) {
+        if let Some(progress) = self.inputs.get_mut(topic).and_then(|of| of.get_mut(&partition)) {
             progress.next = i64::MIN;
-            self.dirty.insert(RecordId::Input(input.0, input.1));
+            self.dirty.insert(RecordId::Input(topic.to_owned(), partition));
         }
     }
 
@@ -332,7 +331,7 @@ impl State {
 
     /// The next offset of an input, from which to read after a restart. `None` if nothing was read.
     pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
-        let progress = self.inputs.get(&(topic.to_owned(), partition))?;
+        let progress = self.inputs.get(topic)?.get(&partition)?;
         Some(progress.next).filter(|next| *next != i64::MIN)
     }
 
@@ -385,26 +384,31 @@ impl State {
 
     /// Takes the input of this record out of the time of the stream, because its silence says nothing.
     pub fn set_timeless(&mut self, source: &Source<'_>) {
-        let progress = self.inputs.get_mut(&(source.topic.to_owned(), source.partition));
+        let progress = self.inputs.get_mut(source.topic).and_then(|of| of.get_mut(&source.partition));
         if let Some(progress) = progress.filter(|progress| progress.time != Progress::TIMELESS) {
             progress.time = Progress::TIMELESS;
             self.dirty.insert(RecordId::Input(source.topic.to_owned(), source.partition));
         }
     }
 
+    /// How far an input was read, which begins with this call if it is new.
+    fn input(&mut self, topic: &str, partition: i32) -> &mut Progress {
+        // Only a new topic costs an allocation.
+        if !self.inputs.contains_key(topic) {
+            self.inputs.insert(topic.to_owned(), BTreeMap::new());
+        }
+        self.inputs.get_mut(topic).expect("it was inserted").entry(partition).or_insert(Progress::NONE)
+    }
+
     /// Moves the position of an input past a record. Returns false if the record is already part of the state.
     fn take(&mut self, source: &Source<'_>) -> bool {
-        let input = (source.topic.to_owned(), source.partition);
-        let Some(progress) = self.inputs.get_mut(&input) else {
-            self.inputs.insert(input, Progress::NONE);
-            return self.take(source);
-        };
+        let progress = self.input(source.topic, source.partition);
         if source.offset < progress.next && !canary::is_in(Canary::InputAppliedTwice) {
             return false;
         }
         progress.next = source.offset.saturating_add(1);
         progress.time = progress.time.max(source.arrived_at);
-        self.dirty.note(|| RecordId::Input(input.0, input.1));
+        self.dirty.note(|| RecordId::Input(source.topic.to_owned(), source.partition));
         self.dirty.insert(RecordId::Meta);
         true
     }

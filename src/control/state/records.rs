@@ -130,7 +130,9 @@ impl State {
     /// All records of the state, sorted by their kind and key.
     pub fn records(&self) -> Vec<Record> {
         let mut ids = vec![RecordId::Meta];
-        ids.extend(self.inputs.keys().map(|(topic, partition)| RecordId::Input(topic.clone(), *partition)));
+        for (topic, of) in &self.inputs {
+            ids.extend(of.keys().map(|partition| RecordId::Input(topic.clone(), *partition)));
+        }
         ids.extend(self.seen.keys().map(RecordId::Seen));
         ids.extend(self.touches.keys().map(RecordId::Touch));
         ids.extend(self.parked.keys().map(|(at, key)| RecordId::Parked(*at, *key)));
@@ -167,7 +169,7 @@ impl State {
     fn value(&self, id: &RecordId) -> Option<Vec<u8>> {
         match id {
             RecordId::Meta => Some(json(&self.meta)),
-            RecordId::Input(topic, partition) => self.inputs.get(&(topic.clone(), *partition)).map(json),
+            RecordId::Input(topic, partition) => self.inputs.get(topic)?.get(partition).map(json),
             RecordId::Seen(key) => self.seen.until(*key).map(|until| json(&wire::Seen { until })),
             RecordId::Touch(key) => self.touches.get(*key).map(json),
             RecordId::Parked(at, key) => {

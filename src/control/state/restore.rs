@@ -157,7 +157,7 @@ impl State {
                 }
             }
             RecordId::Input(topic, partition) => {
-                self.inputs.insert((topic, partition), read(value)?);
+                self.inputs.entry(topic).or_default().insert(partition, read(value)?);
             }
             RecordId::Seen(key) => {
                 let until = read::<wire::Seen>(value)?.until;
@@ -211,7 +211,11 @@ impl State {
     fn drop_part(&mut self, id: &RecordId) {
         match id {
             RecordId::Meta => self.meta = Meta::default(),
-            RecordId::Input(topic, partition) => drop(self.inputs.remove(&(topic.clone(), *partition))),
+            RecordId::Input(topic, partition) => {
+                if let Some(of) = self.inputs.get_mut(topic) {
+                    of.remove(partition);
+                }
+            }
             RecordId::Seen(key) => self.seen.remove(*key),
             RecordId::Touch(key) => drop(self.touches.remove(*key)),
             RecordId::Parked(at, key) => drop(self.parked.remove(&(*at, *key))),
