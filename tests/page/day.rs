@@ -47,7 +47,8 @@ pub(crate) struct Day {
 /// A zone in which it is three in the afternoon, or up to an hour later.
 fn afternoon(now: i64) -> TimeZone {
     let hour = now.div_euclid(60 * MINUTE).rem_euclid(24);
-    let ahead = 15 - hour;
+    // No zone is 15 hours ahead; the same time of the day before is 9 hours behind.
+    let ahead = if hour == 0 { -9 } else { 15 - hour };
     // The signs of these names are those of POSIX.
     let name = if ahead >= 0 { format!("Etc/GMT-{ahead}") } else { format!("Etc/GMT+{}", -ahead) };
     TimeZoneDatabase::bundled().get(&name).unwrap()
