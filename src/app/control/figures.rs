@@ -127,6 +127,15 @@ fn record_budget(campaign: &str, currency: &str, budget: &BudgetState) {
     }
 }
 
+/// Who no longer leads knows nothing of predictions: otherwise an alert would rest on figures that stand still.
+impl Drop for Figures {
+    fn drop(&mut self) {
+        for (campaign, version) in &self.predicted {
+            metrics::control_predictions(campaign, version, &PredictionFigures::NONE);
+        }
+    }
+}
+
 fn prediction_figures(of: &QualityOf<'_>) -> PredictionFigures {
     let share = |part: u64, all: u64| if all > 0 { part as f64 / all as f64 } else { f64::NAN };
     PredictionFigures {
