@@ -1,4 +1,4 @@
-//! `aimpoint evaluate`: what decisions achieved, from files of decisions and outcomes.
+//! `aimpoint evaluate`: what decisions achieved, from files or topics of decisions and outcomes.
 //!
 //! Owns the arguments. The figures are those of [`crate::effect`]; `feeds` reads the files.
 
@@ -11,7 +11,7 @@ pub(super) use feeds::{Log, Observer, take_in};
 pub(super) use input::Records;
 pub(super) use plan::{Asked, plan_of};
 
-use super::{ConfigArgs, Exit, files, number_within};
+use super::{ConfigArgs, Exit, files, number_within, topic_files::TopicFiles};
 use crate::{
     config::ConfigLoadError,
     effect::{Dimension, Evaluation},
@@ -28,10 +28,11 @@ use std::{
     time::Duration,
 };
 
-/// Measure what decisions achieved, from files of decisions and outcomes
+/// Measure what decisions achieved, from files or topics of decisions and outcomes
 #[derive(Args, Clone, Debug)]
 pub(super) struct EvaluateArgs {
-    /// Decisions and outcomes as JSON lines, Protobuf (.pb) or Parquet; a record's content says which it is
+    /// Decisions and outcomes as JSON lines, Protobuf (.pb) or Parquet; a record's content says which it is. topic:NAME stands for
+    /// what a topic holds
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -149,16 +150,17 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     }
     let (setups, plan) = plan_of(&setup, Asked::of(args))?;
     let policy = plan::policy(&setup, args, &setups)?;
-    for file in &args.files {
+    let files = TopicFiles::fetch(&setup, &args.files)?;
+    for file in files.paths() {
         files::check(file)?;
     }
     for report in &args.report {
-        files::check_out(report, &args.files)?;
+        files::check_out(report, files.paths())?;
     }
     let spec = setup.config.control();
     let evaluation = Evaluation::new(&setup.config.app.name, &spec, setups, plan, policy)?;
     let (users, reads_members) = (setup.config.users(), args.by.iter().any(Dimension::reads_members));
-    let log = Log { files: &args.files, users: &users, wait: spec.wait, reads_members };
+    let log = Log { files: files.paths(), users: &users, wait: spec.wait, reads_members };
     let report = take_in(&log, evaluation, &mut ())?;
     if report.effect.span.is_none() && report.unreadable.count > 0 {
         let lines = report.unreadable.first.join("\n");

@@ -63,8 +63,8 @@ pub(super) struct ExportArgs {
     #[arg(required_unless_present = "decisions")]
     files: Vec<PathBuf>,
     /// Make rows of decisions that carry their features (decision.features_share), in place of a replay: JSON lines, Protobuf (.pb)
-    /// or Parquet
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "files", requires = "outcomes")]
+    /// or Parquet; topic:NAME stands for what a topic holds
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["files", "order", "partitions"], requires = "outcomes")]
     decisions: Vec<PathBuf>,
     /// What followed these decisions
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "decisions")]
@@ -79,6 +79,9 @@ pub(super) struct ExportArgs {
     /// events later than it by label.within plus time.allowed_lateness; with it by label.within only
     #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<jiff::Timestamp>,
+    /// Leave out decisions about events before this moment, such as 2026-01-01T00:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = moment, requires = "decisions")]
+    since: Option<jiff::Timestamp>,
     /// Number of partitions of the topic: users are assigned to them as producers do, and profiles expire by their partition's
     /// time [default: topics.partitions]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..=PARTITIONS_MAX))]
@@ -87,6 +90,29 @@ pub(super) struct ExportArgs {
     /// events cannot have arrived in it
     #[arg(long, value_enum, value_name = "ORDER")]
     order: Option<Order>,
+}
+
+/// Writes rows of the decisions in their topic since a moment, for another command.
+pub(super) fn decisions_since(
+    config: &ConfigArgs,
+    setup: &Setup,
+    since: jiff::Timestamp,
+    out: PathBuf,
+) -> anyhow::Result<()> {
+    let topic = |name: &str| vec![PathBuf::from(format!("topic:{name}"))];
+    let topics = &setup.config.topics;
+    log::run(&ExportArgs {
+        config: config.clone(),
+        files: Vec::new(),
+        decisions: topic(&topics.decisions),
+        outcomes: topic(&topics.outcomes),
+        complete_until: None,
+        out: vec![out],
+        until: None,
+        since: Some(since),
+        partitions: None,
+        order: None,
+    })
 }
 
 /// Parses a moment of the command line.

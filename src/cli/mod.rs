@@ -34,6 +34,7 @@ mod skew;
 mod sort;
 mod subject;
 mod synthetic;
+mod topic_files;
 mod topics;
 
 // Train: from a file of rows to an ONNX file.
@@ -93,7 +94,7 @@ enum Command {
     Run(run::RunArgs),
     /// Keep budgets, pacing and what creatives earn, from outcomes, until stopped
     Control(control::ControlArgs),
-    /// Measure what decisions achieved, from files of decisions and outcomes
+    /// Measure what decisions achieved, from files or topics of decisions and outcomes
     Evaluate(evaluate::EvaluateArgs),
     /// Find themes in comments, and write creatives that people approve
     Content(content::ContentArgs),

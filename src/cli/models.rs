@@ -212,6 +212,18 @@ fn line(entry: &AuditEntry) -> String {
     format!("{at:<20} {who:<20} {:<14} {from} -> {to} {sha256}{figures}{reason}", step.as_str())
 }
 
+/// Adds a file as a version of this name, for another command.
+pub(super) fn add_for(
+    setup: &Setup,
+    file: &Path,
+    version: &str,
+    reason: String,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let note = AuditNote { reason: Some(reason), ..AuditNote::default() };
+    add(setup, file, Some(version.to_owned()), note, out)
+}
+
 fn add(
     setup: &Setup,
     file: &Path,

@@ -13,6 +13,7 @@ mod text;
 use super::{
     ConfigArgs, Exit, files,
     models::{describe_active, folder},
+    topic_files::TopicFiles,
 };
 use crate::{
     app::{Setup, load_within_limit},
@@ -43,7 +44,7 @@ pub(super) struct PromoteArgs {
     #[arg(long)]
     rows_are_sealed: bool,
     /// Decisions, outcomes and shadow scores, as a consumer wrote the topics: JSON lines, decisions and outcomes also as Protobuf
-    /// (.pb) or Parquet. Shadow scores have files of their own
+    /// (.pb) or Parquet; or topic:NAME. Shadow scores have files of their own
     #[arg(long, value_name = "FILE", num_args = 1..)]
     live: Vec<PathBuf>,
     /// Up to when the outcomes of --live are complete, such as 2026-03-01T00:00:00Z [default: the time of the last record]
@@ -93,7 +94,8 @@ struct Verdict {
 
 pub(super) fn run(args: &PromoteArgs) -> anyhow::Result<()> {
     let setup = args.config.read()?;
-    for file in std::iter::once(&args.rows).chain(&args.live) {
+    let live = TopicFiles::fetch(&setup, &args.live)?;
+    for file in std::iter::once(&args.rows).chain(live.paths()) {
         files::check(file)?;
     }
     let (spec, folder) = folder(&setup)?;
@@ -116,7 +118,7 @@ pub(super) fn run(args: &PromoteArgs) -> anyhow::Result<()> {
     let sealed = rows::read(&setup, args, [&mut champion, &mut challenger])?;
     let mut evidence = vec![Evidence::of("sealed rows", sealed, &promotion)?];
     if !args.live.is_empty() {
-        let pairs = live::read(&setup, args, &promotion, [&champion, &challenger])?;
+        let pairs = live::read(&setup, (args, live.paths()), &promotion, [&champion, &challenger])?;
         evidence.push(Evidence::of("live labels", pairs, &promotion)?);
     }
     let is_better = evidence.iter().all(|it| it.is_better);

@@ -10,6 +10,7 @@ use super::{
     files::{self, Line},
     load::Keys,
     number_within,
+    topic_files::TopicFiles,
 };
 use crate::{
     app::Setup,
@@ -42,7 +43,7 @@ pub(super) struct SkewArgs {
     /// The events as JSON lines, plain, .gz or .zst, in the order of their arrival
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Decisions as a consumer wrote the topic: JSON lines, Protobuf (.pb) or Parquet
+    /// Decisions as a consumer wrote the topic: JSON lines, Protobuf (.pb) or Parquet; or topic:NAME
     #[arg(long, required = true, value_name = "FILE", num_args = 1..)]
     decisions: Vec<PathBuf>,
     /// How a decision finds its event: by the event's id, or by partition and offset, if the files hold all partitions from their
@@ -215,7 +216,8 @@ impl Comparison {
 
 pub(super) fn run(args: &SkewArgs) -> anyhow::Result<()> {
     let setup = args.config.read()?;
-    for file in args.files.iter().chain(&args.decisions) {
+    let decisions = TopicFiles::fetch(&setup, &args.decisions)?;
+    for file in args.files.iter().chain(decisions.paths()) {
         files::check(file)?;
     }
     let mut pipeline = setup.pipeline(true)?;
@@ -228,7 +230,7 @@ pub(super) fn run(args: &SkewArgs) -> anyhow::Result<()> {
         features: BTreeMap::new(),
         skew: Skew::default(),
     };
-    for path in &args.decisions {
+    for path in decisions.paths() {
         let mut records = Records::open(path)?;
         while let Some((_, found)) = records.next(true)? {
             match found {

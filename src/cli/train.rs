@@ -3,15 +3,18 @@
 //! Owns the arguments and the printed table; the training itself is in [`crate::training`]. Guarantees: the model and
 //! the card each appear completely or not at all, the card last.
 
-use super::{Exit, files, number_within, signals::clean_up_on_signals, whole_within};
+mod follow;
+mod page;
+
+use super::{ConfigArgs, Exit, files, number_within, signals::clean_up_on_signals, whole_within};
 use crate::{
     evaluation::{Prediction, log_loss},
     inference::{Model, ModelSpec, OnnxModel, Runtime},
     partial::PartialFile,
     training::{
         Balance, CalibrationMethod, ClassWeight, DataFile, Dataset, Decimal, Disturb, Epoch, Fold, Identity,
-        Importance, Note, Part, Pruning, Quantised, ReadSpec, Schedule, Split, TrainSpec, Trained, encode,
-        encode_quantised, folds, read, train_with,
+        Importance, Network, Note, Part, Pruning, Quantised, ReadSpec, Schedule, Split, TrainSpec, Trained, encode,
+        encode_quantised, folds, read, train_from,
     },
 };
 use anyhow::Context;
@@ -39,11 +42,24 @@ const DEADLINE: Duration = Duration::from_mins(10);
 #[derive(Args, Clone, Debug)]
 pub struct TrainArgs {
     /// The rows: a .csv, .csv.gz or .parquet file, such as `aimpoint export` writes
-    pub data: PathBuf,
+    #[arg(required_unless_present = "follow", conflicts_with = "follow")]
+    pub data: Option<PathBuf>,
+    /// Train again and again, with this pause, on what followed the decisions of the last --window, each time from the weights of
+    /// the time before; and add each version to the folder of the models. None serves before it is promoted
+    #[arg(long, value_name = "PAUSE", value_parser = follow::pause)]
+    pub follow: Option<Duration>,
+    /// How far back the decisions of --follow go
+    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = follow::window)]
+    pub window: Duration,
+    /// Stop --follow after this many trainings [default: never]
+    #[arg(long, value_name = "COUNT", requires = "follow", value_parser = whole_within(1..=1_000_000))]
+    pub rounds: Option<usize>,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// The column with the outcome: 0 or 1, false or true, no or yes
     #[arg(long, default_value = "label", value_name = "COLUMN")]
     pub label: String,
-    /// Output file; the model card is written next to it, as .json
+    /// Output file; the model card is written next to it, as .json and as a page, .html
     #[arg(long, default_value = "model.onnx", value_name = "FILE")]
     pub out: PathBuf,
     /// The model's name [default: the stem of --out]
@@ -169,15 +185,37 @@ impl TrainArgs {
     }
 }
 
-/// Trains a model, writes it with its card, and prints its metrics.
+/// Trains a model, writes it with its card, and prints its metrics; or does so again and again.
 ///
 /// # Errors
 /// The rows cannot be read or learned from, or the files cannot be written.
 pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
-    files::check(&args.data)?;
-    let card_path = args.out.with_extension("json");
-    for out in [&args.out, &card_path] {
-        files::check_out(out, std::slice::from_ref(&args.data))?;
+    match (&args.data, args.follow) {
+        (Some(data), _) => {
+            let (out, version) = (&args.out, args.version.clone());
+            make(args, Job { data, out, version, start: None }).map(drop)
+        }
+        (None, Some(pause)) => follow::run(args, pause),
+        (None, None) => Err(Exit::Usage.because("train: name a file of rows, or follow the decisions with --follow")),
+    }
+}
+
+/// What is trained on what.
+struct Job<'a> {
+    data: &'a Path,
+    out: &'a Path,
+    version: Option<String>,
+    /// The networks to begin with.
+    start: Option<&'a [Network]>,
+}
+
+/// Trains a model, writes it with its card, and prints its metrics.
+fn make(args: &TrainArgs, job: Job<'_>) -> anyhow::Result<Trained> {
+    let Job { data: rows, out, version, start } = job;
+    files::check(rows)?;
+    let [card_path, page_path] = ["json", "html"].map(|form| out.with_extension(form));
+    for out in [out, &card_path, &page_path] {
+        files::check_out(out, &[rows.to_owned()])?;
     }
     let is_card = |bytes: Vec<u8>| {
         serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|card| card.get("parts").is_some())
@@ -188,20 +226,28 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
             card_path.display()
         )));
     }
+    if fs::read_to_string(&page_path).is_ok_and(|page| !page.contains(page::MADE_BY)) {
+        return Err(Exit::Data.because(format!(
+            "write the page of the model card to {}: the file exists and is not one; choose another name with --out",
+            page_path.display()
+        )));
+    }
     clean_up_on_signals()?;
     // Before the training, which would be in vain.
     let runtime = args.quantise.then(|| Runtime::load(None)).transpose().context("compare the quantised model")?;
-    let data = read(&args.data, &args.reading())?;
+    let data = read(rows, &args.reading())?;
     let spec = args.training();
     let bar = progress(args.quiet);
+    let mut curves = page::Curves::default();
     let mut tell = |epoch: Epoch| {
+        curves.add(&epoch);
         bar.inc(1);
         let loss = epoch.loss.map_or_else(|| "on all but the test rows".to_owned(), |loss| format!("loss {loss:.4}"));
         bar.set_message(format!("network {} of {}, epoch {}, {loss}", epoch.member, spec.members, epoch.number));
     };
-    let learn = || format!("learn from {}", args.data.display());
+    let learn = || format!("learn from {}", rows.display());
+    let mut trained = train_from(&data, &spec, start, &mut tell).with_context(learn)?;
     let by_time = args.folds.map(|count| folds(&data, &spec, count, &mut tell)).transpose().with_context(learn)?;
-    let mut trained = train_with(&data, &spec, &mut tell).with_context(learn)?;
     trained.measured.folds = by_time.unwrap_or_default();
     bar.finish_and_clear();
     let mut calibrated = args.calibrate.map(|method| trained.calibrate(&data, method)).transpose()?;
@@ -212,10 +258,10 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         trained.notes.push(Note::Calibration { before, after, is_left_out });
         calibrated = calibrated.filter(|_| !is_left_out);
     }
-    let stem = args.out.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let stem = out.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
     let identity = Identity {
         name: args.name.clone().unwrap_or(stem),
-        version: args.version.clone(),
+        version,
         fingerprint: trained.fingerprint.clone(),
         calibration: calibrated.as_ref().map(|(calibration, _)| calibration.clone()),
     };
@@ -226,13 +272,11 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         (model, seconds) = (whole, Some(times));
     }
     let sha256 = format!("{:x}", Sha256::digest(&model));
-    let name = args.data.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let card = trained.card(
-        &identity,
-        sha256,
-        DataFile { data: name, data_sha256: hash(&args.data)?, times: trained.times(&data) },
-    );
-    write(&args.out, &model)?;
+    let name = rows.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let card =
+        trained.card(&identity, sha256, DataFile { data: name, data_sha256: hash(rows)?, times: trained.times(&data) });
+    write(out, &model)?;
+    write(&page_path, page::page(&trained, &card, &curves).as_bytes())?;
     write(&card_path, format!("{}\n", serde_json::to_string_pretty(&card)?).as_bytes())?;
     for warning in trained.notes.iter().filter(|note| note.is_warning()) {
         writeln!(io::stderr(), "aimpoint: warning: {warning}").unwrap_or_default();
@@ -242,10 +286,12 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         let mut to = super::printed::stdout();
         report(&mut to, &data, &trained, losses)
             .and_then(|()| report_size(&mut to, &trained, seconds))
-            .and_then(|()| writeln!(to, "\nwrote {} and {}", args.out.display(), card_path.display()))
+            .and_then(|()| {
+                writeln!(to, "\nwrote {}, {} and {}", out.display(), card_path.display(), page_path.display())
+            })
             .context("print the table")?;
     }
-    Ok(())
+    Ok(trained)
 }
 
 /// A progress bar over the epochs, shown on a terminal only.

@@ -4,10 +4,17 @@
 //! them. Limits: two of n ids have the same hash with a probability of n² / 2¹²⁹: for a billion ids, one in 10²⁰.
 
 use crate::hex;
+use rapidhash::RapidHashMap;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3, rapidhash_v3_seeded};
 
 /// The seed of the upper half.
 const SEED: u64 = 0x6169_6d70_6f69_6e74;
+
+/// A map by keys. They are hashes already, so a fast hash of them will do; its seed differs from process to process.
+pub type KeyMap<T> = RapidHashMap<Key, T>;
+
+/// Bytes of ids that need no allocation: a decision's id and a campaign's, with their lengths.
+const USUAL_BYTES: usize = 192;
 
 /// The hash of a kind and some ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,13 +25,30 @@ impl Key {
     /// hashes.
     pub fn of(kind: &str, ids: &[&str]) -> Self {
         const SECRETS: RapidSecrets = RapidSecrets::seed(SEED);
-        let mut bytes = Vec::with_capacity(64);
-        for part in [kind].iter().chain(ids) {
+        let hash = |bytes: &[u8]| {
+            Self(u128::from(rapidhash_v3_seeded(bytes, &SECRETS)) << 64 | u128::from(rapidhash_v3(bytes)))
+        };
+        let parts = || [kind].into_iter().chain(ids.iter().copied());
+        let needed: usize = parts().map(|part| part.len() + 4).sum();
+        let mut usual = [0; USUAL_BYTES];
+        let mut larger = Vec::new();
+        let bytes = match usual.get_mut(..needed) {
+            Some(bytes) => bytes,
+            None => {
+                larger.resize(needed, 0);
+                &mut larger[..]
+            }
+        };
+        let mut rest = &mut bytes[..];
+        for part in parts() {
             // Ids are far shorter than 4 GB.
-            bytes.extend((part.len() as u32).to_le_bytes());
-            bytes.extend(part.as_bytes());
+            let (length, others) = rest.split_at_mut(4);
+            length.copy_from_slice(&(part.len() as u32).to_le_bytes());
+            let (id, others) = others.split_at_mut(part.len());
+            id.copy_from_slice(part.as_bytes());
+            rest = others;
         }
-        Self(u128::from(rapidhash_v3_seeded(&bytes, &SECRETS)) << 64 | u128::from(rapidhash_v3(&bytes)))
+        hash(bytes)
     }
 
     /// 32 hexadecimal digits.
@@ -52,6 +76,19 @@ pub(super) fn split(id: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_ids_are_hashed_like_short_ones() {
+        let long = "x".repeat(USUAL_BYTES);
+        let mut bytes = Vec::new();
+        for part in ["user", &long] {
+            bytes.extend((part.len() as u32).to_le_bytes());
+            bytes.extend(part.as_bytes());
+        }
+        assert_eq!(Key::of("user", &[&long]).0 as u64, rapidhash_v3(&bytes));
+        let fits = &long[..USUAL_BYTES - 12];
+        assert_ne!(Key::of("user", &[fits]), Key::of("user", &[&long]));
+    }
 
     #[test]
     fn hashes_differ_by_kind_and_by_where_one_id_ends() {

@@ -111,6 +111,8 @@ impl Evaluation {
         policy: Option<PolicyPlan>,
     ) -> Result<Self, EffectError> {
         let charts = plan.charts.then(|| Collected::new(&campaigns));
+        // The labels of an evaluation are its own.
+        let campaigns = campaigns.into_iter().map(|it| CampaignSetup { predicts: None, ..it }).collect();
         let mut state = State::new(app, spec, campaigns);
         state.keep_trail();
         state.forget_changes();
@@ -180,7 +182,11 @@ impl Evaluation {
         for (at, offer) in offered.offers.iter().enumerate() {
             let details = &decided.details.offers[at];
             let of_offer = self.groups.of(decided, Some(at))?;
-            groups.extend(of_offer.iter().filter(|number| !groups.contains(number)).copied().collect::<Vec<_>>());
+            for number in &of_offer {
+                if !groups.contains(number) {
+                    groups.push(*number);
+                }
+            }
             self.groups.each(&of_offer, |group| {
                 group.offers += 1;
                 Ok(group.count(offer.currency, &business::Counts::default())?)

@@ -8,7 +8,7 @@ use super::{
     dimension::{Decided, Dimension},
     group::Group,
 };
-use std::collections::HashMap;
+use rapidhash::RapidHashMap;
 
 /// The most groups of a grouping: more are no table that a person reads.
 pub(super) const GROUPS_MAX: usize = 500;
@@ -20,7 +20,7 @@ const OTHER: &str = "(other)";
 #[derive(Debug)]
 struct Of {
     dimension: Dimension,
-    numbers: HashMap<String, u32>,
+    numbers: RapidHashMap<String, u32>,
 }
 
 /// All groups.
@@ -32,7 +32,7 @@ pub(super) struct Groups {
 
 impl Groups {
     pub(super) fn new(by: &[Dimension]) -> Result<Self, EffectError> {
-        let of = |dimension: &Dimension| Of { dimension: dimension.clone(), numbers: HashMap::new() };
+        let of = |dimension: &Dimension| Of { dimension: dimension.clone(), numbers: RapidHashMap::default() };
         Ok(Self { all: vec![Group::new("all".to_owned())?], by: by.iter().map(of).collect() })
     }
 
@@ -82,7 +82,7 @@ impl Groups {
 }
 
 /// The number of a group, which begins with this call if it is new.
-fn number(all: &mut Vec<Group>, numbers: &mut HashMap<String, u32>, name: &str) -> Result<u32, EffectError> {
+fn number(all: &mut Vec<Group>, numbers: &mut RapidHashMap<String, u32>, name: &str) -> Result<u32, EffectError> {
     if let Some(number) = numbers.get(name) {
         return Ok(*number);
     }

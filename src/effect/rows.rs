@@ -7,11 +7,12 @@
 //! each. If there are more, the oldest are forgotten, which is counted.
 
 use super::policy::Choice;
-use crate::{control::Key, evaluation::Prediction, targeting::money::Currency};
-use std::{
-    collections::{BTreeMap, HashMap},
-    rc::Rc,
+use crate::{
+    control::{Key, KeyMap},
+    evaluation::Prediction,
+    targeting::money::Currency,
 };
+use std::{collections::BTreeMap, rc::Rc};
 
 /// The most offers and decisions.
 pub(super) const OFFERS_MAX: usize = 1_000_000;
@@ -123,9 +124,9 @@ impl Due {
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     /// By the key of the offer; a decision itself has an entry without an offer.
-    offers: HashMap<Key, Option<Rc<Offered>>>,
+    offers: KeyMap<Option<Rc<Offered>>>,
     offers_due: Due,
-    shown: HashMap<Key, Shown>,
+    shown: KeyMap<Shown>,
     shown_due: Due,
     /// Offers and impressions that were forgotten, because there were too many.
     pub(super) forgotten: u64,

@@ -47,6 +47,7 @@ pub(super) fn setup(id: &str, currency: &str) -> CampaignSetup {
         budget: None,
         until: None,
         reward: Reward::Click,
+        predicts: Some(Reward::Click),
         learning: Learning::Weights,
         floor: 0.01,
         creatives: Vec::new(),

@@ -75,6 +75,8 @@ struct ShadowScore<'a> {
     user_key: &'a str,
     shadow: &'a str,
     version: &'a str,
+    /// Of its file and external weights: a version's name may be used again.
+    sha256: &'a str,
     /// Calibrated; `None` if it was NaN.
     score: Option<f32>,
     /// The champion's score.
@@ -260,6 +262,7 @@ impl Shadow {
                 user_key: split_key(&key).1,
                 shadow: &info.name,
                 version: &info.version,
+                sha256: &info.sha256,
                 score: number(score),
                 champion: number(champion),
             };

@@ -2,8 +2,9 @@
 
 use super::{
     families::{
-        CONTROL_AUDIENCE, CONTROL_BUDGET, CONTROL_DEAD_LETTERS, CONTROL_DECISIONS, CONTROL_ISSUED, CONTROL_LAG,
-        CONTROL_LEADER, CONTROL_OUTCOMES, CONTROL_SPENT, CONTROL_VERSION,
+        CONTROL_AUDIENCE, CONTROL_BUDGET, CONTROL_CALIBRATION, CONTROL_CLICK_RATE, CONTROL_CONVERSION_RATE,
+        CONTROL_DEAD_LETTERS, CONTROL_DECISIONS, CONTROL_DRIFT, CONTROL_ENTROPY, CONTROL_ISSUED, CONTROL_LABEL_AGE,
+        CONTROL_LABELS, CONTROL_LAG, CONTROL_LEADER, CONTROL_OUTCOMES, CONTROL_SPENT, CONTROL_VERSION,
     },
     recorder::{add, set},
 };
@@ -50,4 +51,51 @@ pub fn control_lag(input: &'static str, records: u64) {
 /// Sets how many users are in a segment.
 pub fn control_audience(segtax: u32, segment: &str, members: u64) {
     set(&CONTROL_AUDIENCE, &[&segtax.to_string(), segment], members as f64);
+}
+
+/// What is known of the predictions of a model version for a campaign. A figure that is not known is NaN.
+#[derive(Clone, Copy, Debug)]
+pub struct PredictionFigures {
+    /// Impressions with a label: those that succeeded, and the others.
+    pub labels: [u64; 2],
+    /// Clicks per labelled impression.
+    pub click_rate: f64,
+    /// Conversions per click.
+    pub conversion_rate: f64,
+    /// Predicted over observed successes.
+    pub calibration: f64,
+    /// The normalised entropy.
+    pub normalised_entropy: f64,
+    /// The population stability index.
+    pub drift: f64,
+}
+
+impl PredictionFigures {
+    /// Those of a version of which nothing is known any more.
+    pub const NONE: Self = Self {
+        labels: [0; 2],
+        click_rate: f64::NAN,
+        conversion_rate: f64::NAN,
+        calibration: f64::NAN,
+        normalised_entropy: f64::NAN,
+        drift: f64::NAN,
+    };
+}
+
+/// Sets what is known of the predictions of a version for a campaign.
+pub fn control_predictions(campaign: &str, version: &str, figures: &PredictionFigures) {
+    let labels = [campaign, version];
+    for (label, count) in ["positive", "negative"].into_iter().zip(figures.labels) {
+        set(&CONTROL_LABELS, &[campaign, version, label], count as f64);
+    }
+    set(&CONTROL_CLICK_RATE, &labels, figures.click_rate);
+    set(&CONTROL_CONVERSION_RATE, &labels, figures.conversion_rate);
+    set(&CONTROL_CALIBRATION, &labels, figures.calibration);
+    set(&CONTROL_ENTROPY, &labels, figures.normalised_entropy);
+    set(&CONTROL_DRIFT, &labels, figures.drift);
+}
+
+/// Sets the age at which labels of a campaign are known.
+pub fn control_label_age(campaign: &str, seconds: f64) {
+    set(&CONTROL_LABEL_AGE, &[campaign], seconds);
 }

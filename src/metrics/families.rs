@@ -321,6 +321,47 @@ pub(crate) static CONTROL_AUDIENCE: Family = Family::gauge(
      segment's id, 0 for an own one",
 );
 
+// What control knows of predictions: of the impressions whose label became known today or yesterday, in UTC.
+pub(crate) static CONTROL_LABELS: Family = Family::gauge(
+    "aimpoint_control_labels",
+    &["campaign", "version", "label"],
+    "impressions whose label became known today or yesterday (UTC), by the version of the model that predicted it, and by label: \
+     positive, negative",
+);
+pub(crate) static CONTROL_CLICK_RATE: Family = Family::gauge(
+    "aimpoint_control_click_rate",
+    &["campaign", "version"],
+    "clicked impressions, as a share of aimpoint_control_labels",
+);
+pub(crate) static CONTROL_CONVERSION_RATE: Family = Family::gauge(
+    "aimpoint_control_conversion_rate",
+    &["campaign", "version"],
+    "converted impressions, as a share of the clicked ones of aimpoint_control_labels; NaN for campaigns that predict clicks",
+);
+pub(crate) static CONTROL_CALIBRATION: Family = Family::gauge(
+    "aimpoint_control_calibration_ratio",
+    &["campaign", "version"],
+    "predicted over observed successes of aimpoint_control_labels: above 1, predictions are too high; NaN without a success",
+);
+pub(crate) static CONTROL_ENTROPY: Family = Family::gauge(
+    "aimpoint_control_normalised_entropy",
+    &["campaign", "version"],
+    "log loss of the predictions of aimpoint_control_labels over that of the observed rate: below 1 beats the rate; NaN if all \
+     labels are the same",
+);
+pub(crate) static CONTROL_DRIFT: Family = Family::gauge(
+    "aimpoint_control_prediction_drift",
+    &["campaign", "version"],
+    "population stability index of the predictions of today's labels against yesterday's: below 0.1 similar, above 0.25 \
+     different; NaN with fewer than 1,000 on either day",
+);
+pub(crate) static CONTROL_LABEL_AGE: Family = Family::gauge(
+    "aimpoint_control_label_age_seconds",
+    &["campaign"],
+    "age of an impression at which its label is known: the figures of predictions are as much behind",
+)
+.seconds();
+
 // The process.
 pub(crate) static BUILD: Family = Family::gauge("aimpoint_build_info", &["version"], "1 for the running version");
 pub(crate) static APP: Family = Family::gauge(
@@ -361,7 +402,7 @@ pub(crate) static CLIENT_DISCONNECTS: Family =
     Family::counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub static FAMILIES: [&Family; 78] = [
+pub static FAMILIES: [&Family; 85] = [
     &EVENTS,
     &FALLBACKS,
     &DEAD_LETTERS,
@@ -415,6 +456,13 @@ pub static FAMILIES: [&Family; 78] = [
     &CONTROL_BUDGET,
     &CONTROL_LAG,
     &CONTROL_AUDIENCE,
+    &CONTROL_LABELS,
+    &CONTROL_CLICK_RATE,
+    &CONTROL_CONVERSION_RATE,
+    &CONTROL_CALIBRATION,
+    &CONTROL_ENTROPY,
+    &CONTROL_DRIFT,
+    &CONTROL_LABEL_AGE,
     &SERVE_LOOKUPS,
     &SERVE_BID_REQUESTS,
     &SERVE_MUTATIONS,

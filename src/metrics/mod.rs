@@ -14,8 +14,8 @@ mod recorder;
 mod serve;
 
 pub use control::{
-    control_audience, control_dead_letters, control_decisions, control_lag, control_leads, control_outcomes,
-    control_policy, control_spend,
+    PredictionFigures, control_audience, control_dead_letters, control_decisions, control_label_age, control_lag,
+    control_leads, control_outcomes, control_policy, control_predictions, control_spend,
 };
 pub use distribution::{ANSWER_BOUNDS, Distribution, LATENCY_BOUNDS, SCORE_BOUNDS};
 pub use families::FAMILIES;

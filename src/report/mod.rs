@@ -1,4 +1,4 @@
-//! What decisions achieved, as one page for people.
+//! What decisions achieved, as one page for people; and how a model was trained, as another.
 //!
 //! ```text
 //! EffectReport ─► sections (a message, a picture, a table behind it) ─► one file of HTML
@@ -15,11 +15,14 @@
 //! Limits: `ROWS_MAX` rows of a table, and the most used of what is beyond.
 
 mod markup;
+mod model;
 mod plot;
 mod sections;
 #[cfg(test)]
 mod tests;
 mod words;
+
+pub use model::{FeatureShare, ModelReport, model_html};
 
 use crate::effect::EffectReport;
 use markup::Html;
@@ -44,7 +47,7 @@ pub struct Origin {
 /// The page.
 pub fn html(report: &EffectReport, origin: &Origin) -> String {
     let mut page = Html::default();
-    head(&mut page, origin);
+    head(&mut page, format!("What the decisions of {} achieved", origin.app));
     sections::masthead(&mut page, report, origin);
     page.raw("<main>\n");
     for section in sections::all(report, origin) {
@@ -62,14 +65,14 @@ fn style_hash() -> String {
     BASE64_STANDARD.encode(Sha256::digest(STYLE))
 }
 
-fn head(page: &mut Html, origin: &Origin) {
+fn head(page: &mut Html, title: impl std::fmt::Display) {
     page.raw("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     page.raw("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-");
     page.text(style_hash());
     page.raw("'; img-src data:; base-uri 'none'; form-action 'none'\">\n");
     page.raw("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
     page.raw("<meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"referrer\" content=\"no-referrer\">\n<title>");
-    page.text(format!("What the decisions of {} achieved", origin.app));
+    page.text(title);
     page.raw(concat!(
         "</title>\n<link rel=\"icon\" href=\"data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E",
         "%3Ccircle cx='8' cy='8' r='6.2' fill='none' stroke='%232f6fdb' stroke-width='1.8'/%3E",

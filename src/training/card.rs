@@ -2,7 +2,7 @@
 
 use super::{Fold, Identity, Importance, Note, Pruning, Quantised, TrainSpec, Trained};
 use crate::{
-    evaluation::{Bin, Summary},
+    evaluation::{Bin, CurvePoint, Summary},
     inference::TrainingTimes,
 };
 use serde::{Serialize, Serializer};
@@ -50,6 +50,9 @@ pub struct Measured {
     pub baselines: Vec<Part>,
     /// Predicted and observed rates in equal-sized bins of the test rows.
     pub bins: Vec<Bin>,
+    /// The ROC curve of the test rows, for the page.
+    #[serde(skip)]
+    pub curve: Vec<CurvePoint>,
     /// The spread of the networks on the test rows; `None` without test rows of both labels.
     pub spread: Option<Spread>,
     /// The importance of each feature in the test rows, the most important first. Empty without test rows.

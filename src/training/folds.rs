@@ -31,7 +31,7 @@ pub fn folds(
     let mut found = Vec::with_capacity(count);
     for split in splits(data, count)? {
         let trained_on = split.train.len() + split.validation.len();
-        found.push(match train_on(data, spec, &split, Inspection::Skipped, &mut progress) {
+        found.push(match train_on(data, (spec, None), &split, Inspection::Skipped, &mut progress) {
             Ok(trained) => {
                 let summary =
                     |parts: &[super::Part], name| parts.iter().find(|it| it.name == name).map(|it| it.summary);

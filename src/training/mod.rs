@@ -54,7 +54,7 @@ pub use split::Split;
 pub use table::{Table, Value};
 
 use crate::{
-    evaluation::{Prediction, Summary, log_loss, normalised_entropy, reliability},
+    evaluation::{CurvePoint, Prediction, Summary, log_loss, normalised_entropy, reliability, sketch::Sketch},
     inference::{Calibration, TrainingTimes},
 };
 use fit::{Ending, fit};
@@ -71,6 +71,10 @@ const BINS: usize = 10;
 /// Minimum rows per bin.
 const BIN_ROWS: usize = 20;
 
+/// The fineness of the ROC curve, far below what a picture shows, and the number of its points.
+const CURVE_BITS: u8 = 8;
+const CURVE_POINTS: usize = 200;
+
 /// The ratio between the positive rates of training and test rows from which a shift is reported.
 const MOVED: f64 = 1.25;
 
@@ -79,6 +83,8 @@ const MOVED: f64 = 1.25;
 pub struct Trained {
     /// The network.
     pub network: Network,
+    /// The networks that it is the average of.
+    pub members: Vec<Network>,
     /// The features in the order of its input.
     pub features: Vec<String>,
     /// The fingerprint of the rows.
@@ -172,9 +178,27 @@ pub fn train(data: &Dataset, spec: &TrainSpec) -> Result<Trained, TrainError> {
 ///
 /// # Errors
 /// The options are out of range, the training rows have only one label, or the loss became NaN.
-pub fn train_with(data: &Dataset, spec: &TrainSpec, mut progress: impl FnMut(Epoch)) -> Result<Trained, TrainError> {
+pub fn train_with(data: &Dataset, spec: &TrainSpec, progress: impl FnMut(Epoch)) -> Result<Trained, TrainError> {
+    train_from(data, spec, None, progress)
+}
+
+/// The same from networks that were trained before on rows of these features ([`Trained::members`]). Networks of other layers, or of
+/// another number, are not used.
+///
+/// # Errors
+/// As for [`train_with`].
+pub fn train_from(
+    data: &Dataset,
+    spec: &TrainSpec,
+    start: Option<&[Network]>,
+    mut progress: impl FnMut(Epoch),
+) -> Result<Trained, TrainError> {
     let split = Split::of(data, spec.seed);
-    train_on(data, spec, &split, Inspection::Full, &mut progress)
+    let fits = |networks: &&[Network]| {
+        let is_alike = |it: &Network| it.width() == data.features.len() && it.hidden() == spec.hidden;
+        networks.len() == spec.members && networks.iter().all(is_alike)
+    };
+    train_on(data, (spec, start.filter(fits)), &split, Inspection::Full, &mut progress)
 }
 
 /// What a training says besides its figures.
@@ -189,7 +213,7 @@ enum Inspection {
 /// Trains on a split of the rows.
 fn train_on(
     data: &Dataset,
-    spec: &TrainSpec,
+    (spec, start): (&TrainSpec, Option<&[Network]>),
     split: &Split,
     inspection: Inspection,
     progress: &mut impl FnMut(Epoch),
@@ -202,7 +226,8 @@ fn train_on(
     let validation = train.scale_like(data, &split.validation);
     let watched = if split.validation.is_empty() { &train } else { &validation };
     let best = Ending::Best { of: watched };
-    let first = fit(&train, spec, &best, None, progress)?;
+    let begin = |rows: &Scaled| start.map(|networks| networks.iter().map(|it| it.scaled_as(rows)).collect::<Vec<_>>());
+    let first = fit(&train, spec, &best, begin(&train).as_deref(), progress)?;
     let gentle = spec.gentle(first.best_epoch);
     let tuned = match spec.prune {
         0.0 => None,
@@ -216,7 +241,8 @@ fn train_on(
         drop((train, validation));
         let rows = [&split.train[..], &split.validation].concat();
         let known = Scaled::new(data, &rows);
-        let whole = fit(&known, spec, &Ending::After { epochs: first.best_epoch }, None, progress)?.networks;
+        let ending = Ending::After { epochs: first.best_epoch };
+        let whole = fit(&known, spec, &ending, begin(&known).as_deref(), progress)?.networks;
         let networks = match &tuned {
             None => whole.clone(),
             Some(tuned) => {
@@ -230,6 +256,7 @@ fn train_on(
         inspect::inspect(data, split, &learned, &known.constant, &mut notes);
     }
     let (network, stopped) = (Network::average(&networks), Network::average(&stopped));
+    let members = networks.clone();
     let mut parts = Vec::new();
     for (name, rows) in split.parts() {
         let network = if name == "test" { &network } else { &stopped };
@@ -237,6 +264,7 @@ fn train_on(
     }
     let mut trained = Trained {
         network,
+        members,
         features: data.features.clone(),
         fingerprint: data.fingerprint.clone(),
         split: split.how,
@@ -273,6 +301,7 @@ impl Trained {
     ) -> Result<(), TrainError> {
         let predictions = predict(&self.network, data, &split.test)?;
         self.measured.bins = reliability(&predictions, BINS.min(split.test.len() / BIN_ROWS).max(1));
+        self.measured.curve = curve(&predictions);
         let each = networks.iter().map(|network| Ok(normalised_entropy(&predict(network, data, &split.test)?)));
         let each: Option<Vec<f64>> = each.collect::<Result<_, TrainError>>()?;
         self.measured.spread = each.and_then(Spread::of);
@@ -324,6 +353,13 @@ fn standard_error(one: &[Prediction], other: &[Prediction]) -> f64 {
     let count = differences.len() as f64;
     let mean = differences.iter().sum::<f64>() / count;
     (differences.iter().map(|it| (it - mean).powi(2)).sum::<f64>() / count / count).sqrt()
+}
+
+/// The ROC curve of predictions; empty if one of them is no probability.
+fn curve(predictions: &[Prediction]) -> Vec<CurvePoint> {
+    let Ok(mut sketch) = Sketch::new(CURVE_BITS) else { return Vec::new() };
+    let is_whole = predictions.iter().all(|prediction| sketch.add(*prediction).is_ok());
+    if is_whole { sketch.curve(CURVE_POINTS) } else { Vec::new() }
 }
 
 /// A network's predictions for some rows, with the outcomes.

@@ -3,7 +3,7 @@
 //! Owns the weights and their average; `fit` trains them. Guarantees: NaN and infinities score as the mean. The weights are plain
 //! vectors, so that `onnx` does not need candle.
 
-use super::{TrainError, layers::Layers};
+use super::{TrainError, layers::Layers, scaled::Scaled};
 use crate::inference::FeatureMatrix;
 use candle_core::{Device, Tensor};
 
@@ -67,6 +67,30 @@ impl Network {
     /// The number of features.
     pub fn width(&self) -> usize {
         self.mean.len()
+    }
+
+    /// The units in the hidden layers of its first branch.
+    pub fn hidden(&self) -> Vec<usize> {
+        let layers = self.branches.first().map_or(&[][..], Vec::as_slice);
+        layers.iter().take(layers.len().saturating_sub(1)).map(Layer::units).collect()
+    }
+
+    /// The same network for rows of another scaling: its log-odds are the same, apart from values beyond the limit and of features
+    /// that are constant in these rows, which are not used.
+    #[must_use]
+    pub(super) fn scaled_as(&self, rows: &Scaled) -> Self {
+        let mut network = Self { mean: rows.mean.clone(), deviation: rows.deviation.clone(), ..self.clone() };
+        for first in network.branches.iter_mut().filter_map(|branch| branch.first_mut()) {
+            let Layer { weight, bias } = first;
+            for (feature, weights) in weight.chunks_mut(bias.len().max(1)).enumerate() {
+                let (deviation, shift) = (self.deviation[feature], rows.mean[feature] - self.mean[feature]);
+                for (weight, bias) in weights.iter_mut().zip(bias.iter_mut()) {
+                    *bias += *weight * shift / deviation;
+                    *weight *= if rows.constant[feature] { 0.0 } else { rows.deviation[feature] / deviation };
+                }
+            }
+        }
+        network
     }
 
     /// The number of hidden units in all layers.
@@ -140,6 +164,39 @@ pub(super) fn scale(mean: &[f32], deviation: &[f32], matrix: &FeatureMatrix) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_scores_the_same_with_another_scaling() {
+        let layer = |inputs: usize, units: usize| Layer {
+            weight: (0..inputs * units).map(|at| (at as f32 * 1.3).sin()).collect(),
+            bias: (0..units).map(|at| (at as f32).cos()).collect(),
+        };
+        let network = Network {
+            mean: vec![0.5, 7.0],
+            deviation: vec![2.0, 3.0],
+            branches: vec![vec![layer(2, 4), layer(4, 1)], vec![layer(2, 3), layer(3, 1)]],
+        };
+        let rows = Scaled {
+            values: Vec::new(),
+            labels: Vec::new(),
+            width: 2,
+            mean: vec![1.5, 6.0],
+            deviation: vec![1.0, 4.0],
+            constant: vec![false, false],
+        };
+        let mut matrix = FeatureMatrix::new(2);
+        matrix.reset(3).copy_from_slice(&[1.0, 5.0, 0.0, 9.0, 2.5, 7.5]);
+        let [before, after] = [&network, &network.scaled_as(&rows)].map(|it| it.score(&matrix).unwrap());
+        for (before, after) in before.iter().zip(after) {
+            assert!((before - after).abs() < 1e-5, "{before} {after}");
+        }
+        assert_eq!((network.hidden(), network.width()), (vec![4], 2));
+        // A feature that is constant now is not used.
+        let constant = network.scaled_as(&Scaled { constant: vec![false, true], ..rows });
+        matrix.reset(2).copy_from_slice(&[1.0, 5.0, 1.0, 8.0]);
+        let scores = constant.score(&matrix).unwrap();
+        assert_eq!(scores[0], scores[1]);
+    }
 
     #[test]
     fn networks_of_several_layers_are_averaged_as_branches() {

@@ -11,6 +11,7 @@ mod control;
 mod doctor;
 mod edge;
 mod erasure;
+mod loop_closes;
 mod paused;
 mod program;
 mod secured;

@@ -150,6 +150,8 @@ fn live(at: &Path, gain: f64) {
         }
     }
     scores.push_str("{\"decision_id\":\"shop:d-0-0\",\"user_key\":\"u0\",\"shadow\":\"next\",\"version\":\"9\",\"score\":0.5,\"champion\":0.5}\n");
+    // Another file of the same name.
+    scores.push_str("{\"decision_id\":\"shop:d-0-1\",\"user_key\":\"u1\",\"shadow\":\"next\",\"version\":\"strong\",\"sha256\":\"00\",\"score\":0.5,\"champion\":0.5}\n");
     for (name, text) in [("decisions.jsonl", decisions), ("outcomes.jsonl", outcomes), ("scores.jsonl", scores)] {
         fs::write(at.join(name), text).unwrap();
     }
@@ -200,7 +202,7 @@ fn a_version_is_promoted_only_if_it_is_better_on_sealed_rows_and_on_live_labels(
     // Of 600 impressions, 400 are of `spring`, of which a tenth are of another version.
     assert_eq!((of(&verdict, "rows"), of(&verdict, "positives")), (360.into(), 80.into()), "{verdict}");
     let left_out = of(&verdict, "left_out").to_string();
-    for part in ["60 decisions that weak did not make", "1 shadow scores of other versions"] {
+    for part in ["60 decisions that weak did not make", "2 shadow scores of other versions"] {
         assert!(left_out.contains(part), "{part}: {left_out}");
     }
 
@@ -276,7 +278,11 @@ fn what_cannot_be_judged_changes_nothing_and_says_what_to_do() {
     let scores = fs::read_to_string(at.join("scores.jsonl")).unwrap().replace("\"strong\"", "\"8\"");
     fs::write(at.join("scores.jsonl"), scores).unwrap();
     let (code, _, error) = promote(at, &[&rows[..], &LIVE].concat());
-    assert!(code == 65 && error.contains("expected some of version strong, found scores of next 8, next 9"), "{error}");
+    assert!(
+        code == 65
+            && error.contains("expected some of version strong, found scores of next 8, next 8 (another file), next 9"),
+        "{error}"
+    );
     // No campaign whose outcome the score predicts.
     fs::write(at.join("aimpoint.toml"), CONFIG.replace("\"score\"", "0.1")).unwrap();
     let (code, _, error) = promote(at, &[&rows[..], &LIVE].concat());

@@ -14,7 +14,7 @@ use std::{
 };
 
 /// The parts of the leader's page: selectors with the minimum number of elements.
-const PARTS: [(&str, usize); 17] = [
+const PARTS: [(&str, usize); 19] = [
     (".curve polyline.plan", 3),
     (".curve polyline.line:not(.plan):not(.before)", 3),
     (".curve polyline.before", 3),
@@ -28,6 +28,8 @@ const PARTS: [(&str, usize); 17] = [
     ("#creatives table", 3),
     ("#creatives tbody th", 5),
     ("#creatives .spread rect", 8),
+    ("#predictions tbody tr", 3),
+    ("#predictions tbody .limits", 3),
     ("#outcomes .track", 6),
     ("#audiences .track", 3),
     ("#process dd", 9),

@@ -47,7 +47,8 @@ pub(crate) struct Day {
 /// A zone in which it is three in the afternoon, or up to an hour later.
 fn afternoon(now: i64) -> TimeZone {
     let hour = now.div_euclid(60 * MINUTE).rem_euclid(24);
-    let ahead = 15 - hour;
+    // No zone is 15 hours ahead; the same time of the day before is 9 hours behind.
+    let ahead = if hour == 0 { -9 } else { 15 - hour };
     // The signs of these names are those of POSIX.
     let name = if ahead >= 0 { format!("Etc/GMT-{ahead}") } else { format!("Etc/GMT+{}", -ahead) };
     TimeZoneDatabase::bundled().get(&name).unwrap()
@@ -69,6 +70,7 @@ fn setups(now: i64) -> Vec<CampaignSetup> {
             }),
             until: None,
             reward: Reward::Click,
+            predicts: Some(Reward::Click),
             learning: if creatives.len() > 1 {
                 Learning::Thompson { prior: Beta { alpha: 1.0, beta: 49.0 }, half_life: HalfLife::NEVER }
             } else {
@@ -159,6 +161,7 @@ impl Day {
                 creative_id: Some(creative.0),
                 audience: if creatives.len() > 1 { audience } else { "" },
                 features: &[],
+                probability: Some((creative.1 * 1.1).min(1.0)),
             };
             offers.push((offer, price, creative.1));
         }
@@ -168,6 +171,7 @@ impl Day {
             decided_at: at,
             expires_at: at + MINUTE,
             policy_version: self.state.version(),
+            model_version: if self.offset % 3 == 0 { "8" } else { "7" },
             offers: &offers.iter().map(|(offer, ..)| *offer).collect::<Vec<_>>(),
             skipped: &skipped,
         };
@@ -213,6 +217,7 @@ impl Day {
             creative_id: Some(creative),
             audience: "",
             features: &[],
+            probability: None,
         };
         let decision = OfferedDecision {
             decision_id: &id,
@@ -220,6 +225,7 @@ impl Day {
             decided_at: at,
             expires_at: at + MINUTE,
             policy_version: 1,
+            model_version: "7",
             offers: &[offer],
             skipped: &[],
         };

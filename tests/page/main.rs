@@ -8,6 +8,7 @@
 mod browser;
 mod control;
 mod day;
+mod model;
 #[path = "../cli/process.rs"]
 mod process;
 mod report;

@@ -53,6 +53,7 @@ fn setup(id: &str, daily: Option<f64>, total: Option<f64>) -> CampaignSetup {
         budget: Some(budget),
         until: Some(START + 21 * DAY),
         reward: Reward::Click,
+        predicts: Some(Reward::Click),
         learning: Learning::Weights,
         floor: 0.01,
         creatives: Vec::new(),

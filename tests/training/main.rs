@@ -5,7 +5,10 @@
 use aimpoint::{
     cli::train::{TrainArgs, run},
     inference::{FeatureMatrix, Model, ModelError, ModelSpec, OnnxModel, Runtime},
-    training::{Balance, ClassWeight, Dataset, Identity, ReadSpec, TrainSpec, Trained, encode, read, train},
+    training::{
+        Balance, ClassWeight, Dataset, Epoch, Identity, Network, ReadSpec, TrainSpec, Trained, encode, read, train,
+        train_from,
+    },
 };
 use clap::Parser;
 use std::{
@@ -77,6 +80,34 @@ fn xnor_is_learned_exactly_from_four_rows_whatever_the_seed() {
         let loss = trained.parts[0].summary.log_loss.unwrap();
         assert!(loss < 0.05, "seed {seed}: loss {loss} after {} epochs", trained.epochs);
     }
+}
+
+#[test]
+fn training_goes_on_from_networks_that_fit_and_from_no_others() {
+    let rows = |from: u32| {
+        let mut data = Dataset { features: names(&["a", "b"]), ..Dataset::default() };
+        for row in from..from + 600 {
+            let (a, b) = ((row * 37 % 101) as f32 - 50.0, (row * 53 % 97) as f32);
+            data.values.extend([a, b]);
+            data.labels.push(a + b > 0.0 && row % 10 != 0);
+        }
+        data
+    };
+    let spec = TrainSpec { epochs_max: 60, members: 2, ..TrainSpec::default() };
+    let before = train(&rows(0), &spec).unwrap();
+    assert_eq!((before.members.len(), Network::average(&before.members)), (2, before.network.clone()));
+    let first_loss = |start: Option<&[Network]>, spec: &TrainSpec| {
+        let mut first = None;
+        let tell = |epoch: Epoch| first = first.or(epoch.loss);
+        train_from(&rows(300), spec, start, tell).unwrap();
+        first.unwrap()
+    };
+    let (cold, warm) = (first_loss(None, &spec), first_loss(Some(&before.members), &spec));
+    assert!(warm < 0.8 * cold, "{warm} {cold}");
+    // Networks of other layers, or another number of them, are not used.
+    let wider = TrainSpec { hidden: vec![12], ..spec.clone() };
+    assert_eq!(first_loss(Some(&before.members), &wider), first_loss(None, &wider));
+    assert_eq!(first_loss(Some(&before.members[..1]), &spec), cold);
 }
 
 #[test]

@@ -2,23 +2,25 @@
 
 use super::{Input, intake::Taken};
 use crate::{
-    control::{Counts, State},
-    metrics,
+    control::{Counts, QualityOf, State},
+    metrics::{self, PredictionFigures},
     targeting::policy::{BudgetState, Policy},
 };
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// What was recorded so far.
 pub(super) struct Figures {
     counts: Counts,
     committed_at: Duration,
+    /// The campaigns and versions whose predictions were recorded.
+    predicted: BTreeSet<(String, String)>,
 }
 
 impl Figures {
     /// The figures of a leader that has just taken over. What its predecessors counted is not counted again.
     pub(super) fn new(state: &State, uptime: Duration) -> Self {
         metrics::control_leads(true);
-        Self { counts: *state.counts(), committed_at: uptime }
+        Self { counts: *state.counts(), committed_at: uptime, predicted: BTreeSet::new() }
     }
 
     /// Says that this process does not lead, or no longer.
@@ -58,9 +60,26 @@ impl Figures {
         for audience in &policy.audiences {
             metrics::control_audience(audience.segtax, &audience.id, state.shown_members(audience.members));
         }
+        self.record_predictions(state);
         for (id, campaign) in &policy.campaigns {
+            if let Some(age) = state.label_age(id) {
+                metrics::control_label_age(id, age.as_secs_f64());
+            }
             let Some(budget) = &campaign.budget else { continue };
             record_budget(id, &campaign.currency, budget);
+        }
+    }
+
+    fn record_predictions(&mut self, state: &State) {
+        let mut gone = std::mem::take(&mut self.predicted);
+        for of in state.qualities() {
+            let key = (of.campaign.to_owned(), of.version.to_owned());
+            metrics::control_predictions(&key.0, &key.1, &prediction_figures(&of));
+            gone.remove(&key);
+            self.predicted.insert(key);
+        }
+        for (campaign, version) in gone {
+            metrics::control_predictions(&campaign, &version, &PredictionFigures::NONE);
         }
     }
 
@@ -105,5 +124,26 @@ fn record_budget(campaign: &str, currency: &str, budget: &BudgetState) {
     ];
     for (period, spent, limit) in periods {
         metrics::control_spend([campaign, currency, period], units(spent), limit.map(units));
+    }
+}
+
+/// Who no longer leads knows nothing of predictions: otherwise an alert would rest on figures that stand still.
+impl Drop for Figures {
+    fn drop(&mut self) {
+        for (campaign, version) in &self.predicted {
+            metrics::control_predictions(campaign, version, &PredictionFigures::NONE);
+        }
+    }
+}
+
+fn prediction_figures(of: &QualityOf<'_>) -> PredictionFigures {
+    let share = |part: u64, all: u64| if all > 0 { part as f64 / all as f64 } else { f64::NAN };
+    PredictionFigures {
+        labels: [of.positives, of.labels - of.positives],
+        click_rate: share(of.clicked, of.labels),
+        conversion_rate: of.converted.map_or(f64::NAN, |converted| share(converted, of.clicked)),
+        calibration: of.calibration.unwrap_or(f64::NAN),
+        normalised_entropy: of.normalised_entropy.unwrap_or(f64::NAN),
+        drift: of.drift.unwrap_or(f64::NAN),
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     event::UserKeys,
     sink::ControlSinkSettings,
     source::TailSettings,
-    targeting::campaign::Campaign,
+    targeting::campaign::{Campaign, CampaignSpec, Reward},
 };
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ pub(crate) fn campaigns(setup: &Setup) -> Result<Vec<CampaignSetup>, ConfigLoadE
         let own = all.filter(|creative| creative.is_active() && creative.spec.campaign == campaign.id);
         own.map(|creative| creative.spec.id.clone()).collect()
     };
+    let specs = &setup.config.pipeline.campaigns;
+    let predicts = |campaign: &Campaign| specs.iter().find(|spec| spec.id == campaign.id).and_then(predicted_by);
     let campaign = |campaign: &Campaign| CampaignSetup {
         id: campaign.id.clone(),
         currency: campaign.currency,
@@ -27,11 +29,22 @@ pub(crate) fn campaigns(setup: &Setup) -> Result<Vec<CampaignSetup>, ConfigLoadE
         budget: campaign.budget,
         until: campaign.until(),
         reward: campaign.rotation.reward,
+        predicts: predicts(campaign),
         learning: campaign.rotation.learning.clone(),
         floor: campaign.rotation.floor,
         creatives: creatives(campaign),
     };
     Ok(pipeline.campaigns().all().iter().map(campaign).collect())
+}
+
+/// What the probability of a campaign is about, by the action that it pays for. Outcomes only know clicks and conversions, so every
+/// other action is a conversion.
+fn predicted_by(spec: &CampaignSpec) -> Option<Reward> {
+    match spec.action.as_deref() {
+        None | Some("impression") => None,
+        Some("click") => Some(Reward::Click),
+        Some(_) => Some(Reward::Conversion),
+    }
 }
 
 /// The settings of a process.

@@ -43,6 +43,7 @@ fn campaigns() -> Vec<CampaignSetup> {
         budget: Some(budget),
         until: None,
         reward: Reward::Click,
+        predicts: Some(Reward::Click),
         learning: Learning::Weights,
         floor: 0.0,
         creatives: Vec::new(),

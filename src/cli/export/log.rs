@@ -13,6 +13,7 @@ use crate::{
         files,
         printed::stdout,
         signals::clean_up_on_signals,
+        topic_files::TopicFiles,
     },
     config::ConfigLoadError,
     control::{DecisionRecord, Key},
@@ -41,6 +42,7 @@ struct LeftOut {
     immature: u64,
     without_decision: u64,
     later: u64,
+    earlier: u64,
 }
 
 /// Collects decisions and writes rows.
@@ -51,6 +53,7 @@ struct Collector {
     /// How many decisions a row stands for.
     weight: f32,
     until: Option<i64>,
+    since: i64,
     kept: HashMap<Key, Kept>,
     outputs: Vec<RowFile>,
     left_out: LeftOut,
@@ -78,6 +81,10 @@ impl Observer for Collector {
         }
         if self.until.is_some_and(|until| logged.occurred_at >= until) {
             self.left_out.later += 1;
+            return;
+        }
+        if logged.occurred_at < self.since {
+            self.left_out.earlier += 1;
             return;
         }
         let kept = Kept {
@@ -132,16 +139,17 @@ impl Observer for Collector {
 /// Writes rows from the files of decisions and outcomes.
 pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let setup = args.config.read()?;
-    let read: Vec<PathBuf> = args.decisions.iter().chain(&args.outcomes).cloned().collect();
-    for file in &read {
-        files::check(file)?;
-    }
-    for out in &args.out {
-        files::check_out(out, &read)?;
-    }
+    let named: Vec<PathBuf> = args.decisions.iter().chain(&args.outcomes).cloned().collect();
     let errors = setup.config.control_faults();
     if !errors.is_empty() {
         return Err(ConfigLoadError::Invalid(setup.document.explain(&errors)).into());
+    }
+    let read = TopicFiles::fetch(&setup, &named)?;
+    for file in read.paths() {
+        files::check(file)?;
+    }
+    for out in &args.out {
+        files::check_out(out, read.paths())?;
     }
     let pipeline = setup.pipeline(false)?;
     let (names, fingerprint) = (pipeline.model_features(), pipeline.fingerprint().to_owned());
@@ -157,6 +165,7 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
         checks_consent: setup.config.pipeline.consent.enabled,
         weight: if share > 0.0 { (1.0 / share) as f32 } else { 1.0 },
         until: args.until.map(jiff::Timestamp::as_microsecond),
+        since: args.since.map_or(i64::MIN, jiff::Timestamp::as_microsecond),
         kept: HashMap::new(),
         outputs,
         left_out: LeftOut::default(),
@@ -170,7 +179,7 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let spec = setup.config.control();
     let evaluation = Evaluation::new(&setup.config.app.name, &spec, setups, plan, None)?;
     let users = setup.config.users();
-    let log = Log { files: &read, users: &users, wait: spec.wait, reads_members: true };
+    let log = Log { files: read.paths(), users: &users, wait: spec.wait, reads_members: true };
     let report = take_in(&log, evaluation, &mut collector)?;
     if let Some(error) = collector.failed.take() {
         return Err(error.into());
@@ -208,13 +217,14 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
 
 /// What became no row, in words.
 fn left_out(setup: &Setup, of: &LeftOut) -> Vec<String> {
-    let LeftOut { without_features, without_consent, other_features, immature, without_decision, later } = of;
+    let LeftOut { without_features, without_consent, other_features, immature, without_decision, later, earlier } = of;
     let share = setup.config.pipeline.decision.features_share;
     let all = [
         (*without_features, format!("decisions without features (decision.features_share is {share})")),
         (*without_consent, "decisions whose user does not consent to training".to_owned()),
         (*other_features, "decisions with features of other declarations".to_owned()),
         (*later, "decisions from --until on".to_owned()),
+        (*earlier, "decisions before --since".to_owned()),
         (*without_decision, "impressions of decisions that are left out".to_owned()),
         (*immature, "impressions whose label is not known yet".to_owned()),
     ];

@@ -35,6 +35,8 @@ struct ShadowScore {
     decision_id: String,
     shadow: String,
     version: String,
+    /// Absent in old records.
+    sha256: Option<String>,
     score: Option<f64>,
     champion: Option<f64>,
 }
@@ -94,7 +96,7 @@ fn key(decision_id: &str) -> Key {
 /// Reads the files and pairs the scores with labels.
 pub(super) fn read(
     setup: &Setup,
-    args: &PromoteArgs,
+    (args, files): (&PromoteArgs, &[PathBuf]),
     promotion: &PromotionSpec,
     [champion, challenger]: [&Candidate; 2],
 ) -> anyhow::Result<Rows> {
@@ -104,7 +106,7 @@ pub(super) fn read(
     }
     let campaigns = campaigns(setup, promotion)?;
     let (mut shadows, mut logs) = (Vec::new(), Vec::new());
-    for path in &args.live {
+    for path in files {
         let to = if holds_shadow_scores(path)? { &mut shadows } else { &mut logs };
         to.push(path.clone());
     }
@@ -116,7 +118,7 @@ pub(super) fn read(
         };
         return Err(Exit::Data.because(format!("read the files of --live: {found} in them; add a file of {missing}")));
     }
-    let scores = scores(&shadows, &challenger.version)?;
+    let scores = scores(&shadows, challenger)?;
     let asked = Asked { complete_until: args.complete_until, labels: true, ..Asked::default() };
     let (setups, plan) = plan_of(setup, asked)?;
     let spec = setup.config.control();
@@ -201,7 +203,8 @@ fn holds_shadow_scores(path: &Path) -> anyhow::Result<bool> {
 }
 
 /// Reads the scores of this version.
-fn scores(paths: &[PathBuf], version: &str) -> anyhow::Result<Scores> {
+fn scores(paths: &[PathBuf], challenger: &Candidate) -> anyhow::Result<Scores> {
+    let (version, sha256) = (&challenger.version, &challenger.manifest.sha256);
     let mut scores = Scores::default();
     for path in paths {
         files::each_line::<anyhow::Error>(path, LINE_BYTES_MAX, |line| {
@@ -214,8 +217,11 @@ fn scores(paths: &[PathBuf], version: &str) -> anyhow::Result<Scores> {
                 scores.first_unreadable.get_or_insert_with(|| format!("{}:{number}", path.display()));
                 return Ok(true);
             };
-            if read.version != version {
-                *scores.others.entry(format!("{} {}", read.shadow, read.version)).or_default() += 1;
+            // A version's name may be used again for another file.
+            let is_other_file = read.sha256.as_ref().is_some_and(|found| found != sha256);
+            if read.version != *version || is_other_file {
+                let file = if is_other_file { " (another file)" } else { "" };
+                *scores.others.entry(format!("{} {}{file}", read.shadow, read.version)).or_default() += 1;
                 return Ok(true);
             }
             let (Some(champion), Some(score)) = (read.champion, read.score) else {

@@ -3,7 +3,11 @@
 use super::{Candidate, PromoteArgs, evidence::Rows};
 use crate::{
     app::Setup,
-    cli::Exit,
+    cli::{
+        Exit,
+        evaluate::{Asked, plan_of},
+    },
+    control::micros,
     evaluation::PairedRow,
     inference::{FeatureMatrix, Model, TrainingTimes},
     training::{Dataset, ReadSpec, Table, read as read_rows},
@@ -64,7 +68,8 @@ pub(super) fn read(setup: &Setup, args: &PromoteArgs, versions: [&mut Candidate;
         )));
     }
     let mut left_out = Vec::new();
-    let chosen = sealed(setup, args, &data, [&*versions[0], &*versions[1]], &mut left_out)?;
+    let ahead = looks_ahead(setup, has(DECISION))?;
+    let chosen = sealed(ahead, args, &data, [&*versions[0], &*versions[1]], &mut left_out)?;
     let users = data.groups.as_deref().unwrap_or_default();
     let without_user = chosen.iter().filter(|row| users[**row].is_empty()).count();
     if without_user > 0 {
@@ -120,10 +125,26 @@ pub(super) fn read(setup: &Setup, args: &PromoteArgs, versions: [&mut Candidate;
     Ok(Rows { rows, left_out })
 }
 
-/// The rows that neither version was trained on. Labels look ahead, so a row must be later than the last training row by
-/// `label.within`: otherwise the same outcome may be in both.
+/// How far a label looks ahead of its row's time, in microseconds, and what that is made of. A decision may be used until it
+/// expires, its impression may follow for a while, and its label is known at an age of the impression.
+fn looks_ahead(setup: &Setup, is_logged: bool) -> anyhow::Result<(i64, &'static str)> {
+    let within = setup.config.pipeline.label.as_ref().map_or(0, |label| micros(label.within));
+    if !is_logged {
+        return Ok((within, "label.within"));
+    }
+    let (_, plan) = plan_of(setup, Asked::default())?;
+    let age = plan.campaigns.values().filter_map(|campaign| campaign.label).map(|label| plan.after(label)).max();
+    let spec = setup.config.control();
+    let used = micros(setup.config.pipeline.decision.expires_after.saturating_add(spec.attribution.offer));
+    let logged = used.saturating_add(age.unwrap_or_default());
+    let words = "decision.expires_after, control.attribution.offer and the age at which a label is known";
+    Ok(if logged > within { (logged, words) } else { (within, "label.within") })
+}
+
+/// The rows that neither version was trained on. Labels look ahead, so a row must be later than the last training row by that:
+/// otherwise the same outcome may be in both.
 fn sealed(
-    setup: &Setup,
+    (ahead, ahead_of): (i64, &str),
     args: &PromoteArgs,
     data: &Dataset,
     versions: [&Candidate; 2],
@@ -138,7 +159,6 @@ fn sealed(
     let Some(times) = data.times.as_ref().filter(|_| data.has_exported_times) else {
         return Err(Exit::Data.because(format!("read {shown}: it is not known when the rows happened; {flag}")));
     };
-    let within = setup.config.pipeline.label.as_ref().map_or(0, |label| label.within.as_micros() as i64);
     let mut since = i64::MIN;
     for version in versions {
         let Some(until) = version.manifest.trained.as_ref().and_then(TrainingTimes::trained_until) else {
@@ -147,14 +167,14 @@ fn sealed(
                 version.version
             )));
         };
-        since = since.max(until.saturating_add(within));
+        since = since.max(until.saturating_add(ahead));
     }
     let rows: Vec<usize> = (0..data.rows()).filter(|row| times[*row] > since as f64).collect();
     let early = data.rows() - rows.len();
     if early > 0 {
         let moment = jiff::Timestamp::from_microsecond(since).map_or_else(|_| since.to_string(), |it| it.to_string());
         left_out.push(format!(
-            "{early} rows that are not later than {moment}, up to when a version was trained, with label.within"
+            "{early} rows that are not later than {moment}, up to when a version was trained, with {ahead_of}"
         ));
     }
     Ok(rows)

@@ -7,12 +7,13 @@
 //! Guarantees: the JSON has no user, no decision and no outcome, only sums. Money is in whole millionths, times are in
 //! milliseconds since 1970. The state does not change.
 //!
-//! Limits: [`CAMPAIGNS_MAX`] campaigns, [`CURVES_MAX`] curves and [`ROWS_MAX`] rates of creatives, so that the JSON has about
+//! Limits: [`CAMPAIGNS_MAX`] campaigns, [`CURVES_MAX`] curves, [`PREDICTIONS_MAX`] versions and [`ROWS_MAX`] rates of creatives, so that the JSON has about
 //! 200 kB at most. Those with most spend come first. What is left out is counted.
 
 mod campaigns;
 mod creatives;
 mod curve;
+mod predictions;
 mod rate;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,8 @@ use std::{cmp::Reverse, time::Duration};
 const CAMPAIGNS_MAX: usize = 100;
 /// The most campaigns whose spend is shown as a curve, at about 3 kB each.
 const CURVES_MAX: usize = 24;
+/// The most versions of campaigns whose predictions are shown.
+const PREDICTIONS_MAX: usize = 100;
 /// The most rates of creatives that are shown, of all campaigns and audiences together. Each takes about 30 µs.
 const ROWS_MAX: usize = 200;
 
@@ -70,6 +73,7 @@ impl Board {
         let followed = self.policy.as_ref().filter(|policy| age(policy) <= self.stale_after.as_micros());
         let (campaigns, left_out) = campaigns::json(state, followed, &self.curves, now);
         let (creatives, creatives_left_out) = creatives::json(state);
+        let (predictions, predictions_left_out) = predictions::json(state);
         let [decisions, outcomes, audiences] = lag;
         let (sizes, audiences_left_out) = audiences_json(state);
         json!({
@@ -91,6 +95,8 @@ impl Board {
             "campaigns_left_out": left_out,
             "creatives": creatives,
             "creatives_left_out": creatives_left_out,
+            "predictions": predictions,
+            "predictions_left_out": predictions_left_out,
             "audiences": sizes,
             "audiences_left_out": audiences_left_out,
         })

@@ -26,6 +26,7 @@ fn setup(id: &str, daily: Option<i64>) -> CampaignSetup {
         budget: daily.map(budget),
         until: None,
         reward: Reward::Click,
+        predicts: Some(Reward::Click),
         learning: Learning::Thompson { prior: Beta { alpha: 1.0, beta: 9.0 }, half_life: HalfLife::NEVER },
         floor: 0.01,
         creatives: Vec::new(),
@@ -57,6 +58,7 @@ impl Run {
             creative_id: Some(creative),
             audience: "sport",
             features: &[],
+            probability: Some(0.5),
         }];
         let source = self.source(at);
         let skipped = [Skipped { campaign_id: "unheard", reason: SkipReason::Paced }];
@@ -68,6 +70,7 @@ impl Run {
                 decided_at: at,
                 expires_at: at,
                 policy_version: 0,
+                model_version: "7",
                 offers: &offers,
                 skipped: &skipped,
             },

@@ -31,6 +31,8 @@ pub struct OfferedDecision<'a> {
     pub expires_at: i64,
     /// The policy that it was made with; 0 for none.
     pub policy_version: u64,
+    /// The version of the model that scored; empty for none.
+    pub model_version: &'a str,
     /// The campaigns in it.
     pub offers: &'a [Offer<'a>],
     /// The campaigns that pacing or better campaigns kept out of it.
@@ -52,6 +54,8 @@ pub struct Offer<'a> {
     pub audience: &'a str,
     /// The features that a linear bandit chose by; otherwise empty.
     pub features: &'a [f64],
+    /// The probability that an impression leads to the campaign's action. `None` if nothing predicts it.
+    pub probability: Option<f64>,
 }
 
 /// A campaign that was eligible but is not in a decision.

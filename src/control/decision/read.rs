@@ -91,7 +91,12 @@ impl DecisionRecord {
 
     /// Hands over the decision in the form that [`State`](crate::control::State) takes in.
     pub fn with<T>(&self, take: impl FnOnce(&OfferedDecision<'_>) -> T) -> T {
-        let offers: Vec<Offer<'_>> = self.campaigns.iter().map(Campaign::offer).collect();
+        let offers: Vec<Offer<'_>> = self
+            .campaigns
+            .iter()
+            .zip(&self.details.offers)
+            .map(|(campaign, details)| campaign.offer(details))
+            .collect();
         let skipped: Vec<Skipped<'_>> =
             self.skipped.iter().map(|(campaign_id, reason)| Skipped { campaign_id, reason: *reason }).collect();
         take(&OfferedDecision {
@@ -100,6 +105,7 @@ impl DecisionRecord {
             decided_at: self.decided_at,
             expires_at: self.expires_at,
             policy_version: self.policy_version,
+            model_version: &self.details.model_version,
             offers: &offers,
             skipped: &skipped,
         })
@@ -107,7 +113,7 @@ impl DecisionRecord {
 }
 
 impl Campaign {
-    fn offer(&self) -> Offer<'_> {
+    fn offer(&self, details: &OfferDetails) -> Offer<'_> {
         Offer {
             campaign_id: &self.id,
             bid: self.bid,
@@ -115,6 +121,7 @@ impl Campaign {
             creative_id: self.creative.as_deref(),
             audience: &self.audience,
             features: &self.features,
+            probability: details.probability,
         }
     }
 }

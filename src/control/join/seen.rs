@@ -6,14 +6,14 @@
 //!
 //! Limits: about 100 bytes for each outcome.
 
-use super::super::key::Key;
-use std::collections::{BTreeSet, HashMap};
+use super::super::key::{Key, KeyMap};
+use std::collections::BTreeSet;
 
 /// The ids seen within the horizon.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct Seen {
     /// Until when each is remembered.
-    until: HashMap<Key, i64>,
+    until: KeyMap<i64>,
     due: BTreeSet<(i64, Key)>,
     /// Outcomes up to this time are refused, because some that happened then have been forgotten.
     pub(in super::super) floor: i64,

@@ -20,6 +20,7 @@ fn touch(campaign: &str, creative: &str, at: i64, aliases: &[Key]) -> Touch {
         viewed: false,
         clicked_at: None,
         converted_at: None,
+        predicted: None,
         learn_at: None,
         keep_until: at + 5 * MINUTE,
         aliases: aliases.iter().copied().map(Alias).collect(),

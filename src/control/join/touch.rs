@@ -3,10 +3,16 @@
 //! Limits: a touch takes about 300 bytes, and about 80 for each name that it can be found by, of which there are at
 //! most [`ALIASES_MAX`].
 
-use super::{super::key::Key, shown::Gallery};
+use super::{
+    super::{
+        key::{Key, KeyMap},
+        ledger::Predicted,
+    },
+    shown::Gallery,
+};
 use crate::targeting::money::Cpm;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashMap, hash_map::Entry};
+use std::collections::{BTreeSet, hash_map::Entry};
 
 /// The most names of a touch. A decision may be used in many auctions; those beyond are found by the decision alone.
 pub(super) const ALIASES_MAX: usize = 32;
@@ -37,6 +43,9 @@ pub(in super::super) struct Touch {
     pub(in super::super) clicked_at: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in super::super) converted_at: Option<i64>,
+    /// What was predicted. `None` if nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in super::super) predicted: Option<Predicted>,
     /// When it is known whether the impression succeeded. `None` if nothing is to be learned, or no longer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in super::super) learn_at: Option<i64>,
@@ -83,7 +92,8 @@ impl Touch {
 
     /// When there is something to do.
     fn due(&self) -> i64 {
-        self.learn_at.map_or(self.keep_until, |learn_at| learn_at.min(self.keep_until))
+        let known_at = self.predicted.as_ref().and_then(|predicted| predicted.known_at);
+        [self.learn_at, known_at].into_iter().flatten().fold(self.keep_until, i64::min)
     }
 }
 
@@ -126,9 +136,9 @@ impl Named {
 /// All touches, by key, by name and by when they are due, and what they say of creatives.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct Touches {
-    all: HashMap<Key, Touch>,
+    all: KeyMap<Touch>,
     /// By name, the touches with their times.
-    by_alias: HashMap<Key, Named>,
+    by_alias: KeyMap<Named>,
     due: BTreeSet<(i64, Key)>,
     gallery: Gallery,
 }
@@ -210,7 +220,7 @@ impl Touches {
 }
 
 /// Gives a touch a name.
-fn name(by_alias: &mut HashMap<Key, Named>, alias: Key, at: i64, key: Key) {
+fn name(by_alias: &mut KeyMap<Named>, alias: Key, at: i64, key: Key) {
     match by_alias.entry(alias) {
         Entry::Vacant(vacant) => drop(vacant.insert(Named::One(at, key))),
         Entry::Occupied(mut named) => {

@@ -8,9 +8,12 @@
 
 mod arms;
 mod days;
+mod quality;
 
 pub(super) use arms::{Arms, Changed, Lesson};
 pub(super) use days::Days;
+pub use quality::QualityOf;
+pub(super) use quality::{Labelled, Predicted, Qualities};
 
 use crate::targeting::{
     campaign::{Budget, Learning, Reward},
@@ -40,6 +43,8 @@ pub struct CampaignSetup {
     pub until: Option<i64>,
     /// What its creatives are rewarded for.
     pub reward: Reward,
+    /// What its probability is about. `None` if it predicts nothing.
+    pub predicts: Option<Reward>,
     /// How its creatives are chosen.
     pub learning: Learning,
     /// The smallest probability of an eligible creative, 0 to 1.

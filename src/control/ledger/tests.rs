@@ -22,6 +22,7 @@ fn setup(budget: Option<Budget>, learning: Learning) -> CampaignSetup {
         budget,
         until: None,
         reward: Reward::Click,
+        predicts: Some(Reward::Click),
         learning,
         floor: 0.01,
         creatives: Vec::new(),

@@ -1,7 +1,7 @@
 //! Compares what control knows with what happened.
 
 use super::{
-    CAMPAIGNS, SECOND,
+    CAMPAIGNS, PROBABILITY, SECOND,
     control::Control,
     setups, spec,
     world::{Truth, World},
@@ -79,6 +79,7 @@ pub(super) fn report(world: &World, control: &Control) -> Report {
         campaign(CAMPAIGNS[index], truth, state, &mut report);
     }
     lessons(&world.truth[0], control, &mut report);
+    predictions(&world.truth[0], state, &mut report);
     for pair in control.published.windows(2) {
         if pair[1].1.version <= pair[0].1.version {
             report.faults.push(format!("version {} after {}", pair[1].1.version, pair[0].1.version));
@@ -136,6 +137,23 @@ fn campaign(id: &str, truth: &Truth, state: &State, report: &mut Report) {
         if excess > in_flight + truth.unattributed {
             report.faults.push(format!("{id}: {excess} above the budget, {in_flight} were in flight"));
         }
+    }
+}
+
+/// Compares what became of predictions with a recount: all impressions of the campaign were chosen, and are judged at the age at which
+/// creatives are.
+fn predictions(truth: &Truth, state: &State, report: &mut Report) {
+    let everybody = truth.lessons.iter().filter(|((_, audience), _)| audience.is_empty()).map(|(_, of)| of);
+    let all = everybody.fold((0, 0), |(labels, positives), (successes, failures)| {
+        (labels + successes + failures, positives + successes)
+    });
+    let found = state.qualities();
+    let daily = found.iter().find(|it| it.campaign == CAMPAIGNS[0]);
+    let known = daily.map_or((0, 0), |it| (it.labels, it.positives));
+    let owed = PROBABILITY * all.0 as f64 / all.1 as f64;
+    let is_right = known == all && daily.is_none_or(|it| it.calibration.is_none_or(|it| (it - owed).abs() < 1e-9));
+    if !is_right {
+        report.faults.push(format!("expected {all:?} labels and positives, found {daily:?}"));
     }
 }
 

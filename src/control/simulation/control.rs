@@ -148,6 +148,7 @@ impl Control {
                     creative_id: row.creative,
                     audience: row.audience,
                     features: &[],
+                    probability: Some(super::PROBABILITY),
                 };
                 let offers: Vec<Offer<'_>> = it.offers.iter().map(offer).collect();
                 let skipped =
@@ -159,6 +160,7 @@ impl Control {
                     decided_at: it.decided_at,
                     expires_at: it.decided_at,
                     policy_version: it.version,
+                    model_version: "7",
                     offers: &offers,
                     skipped: &skipped,
                 };

@@ -37,6 +37,8 @@ const ALL_S: i64 = DECIDING_S + 1_500;
 const KOLKATA_S: i64 = 19_800;
 const CAMPAIGNS: [&str; 3] = ["daily", "total", "free"];
 const BID: i64 = 2_000_000;
+/// What the model predicts of each impression.
+const PROBABILITY: f64 = 0.25;
 
 /// The settings, with windows that are short but longer than any delay that a crash causes.
 fn spec() -> ControlSpec {
@@ -68,6 +70,7 @@ fn setups() -> Vec<CampaignSetup> {
         budget,
         until: None,
         reward: Reward::Click,
+        predicts: Some(Reward::Click),
         learning,
         floor: 0.01,
         creatives: Vec::new(),

@@ -5,11 +5,12 @@ use crate::{
     control::{
         join::Touch,
         key::Key,
-        ledger::{Changed, Lesson},
+        ledger::{Changed, Labelled, Lesson},
         outcome::Outcome,
     },
     targeting::campaign::Reward,
 };
+use std::collections::BTreeMap;
 
 impl State {
     /// Lets an outcome wait for its decision.
@@ -26,8 +27,13 @@ impl State {
 
     /// Moves the time of the stream to that of the slowest input, and does what is due.
     pub(super) fn pass_time(&mut self) {
-        let slowest =
-            self.inputs.values().map(|progress| progress.time).filter(|time| *time != Progress::TIMELESS).min();
+        let slowest = self
+            .inputs
+            .values()
+            .flat_map(BTreeMap::values)
+            .map(|progress| progress.time)
+            .filter(|time| *time != Progress::TIMELESS)
+            .min();
         self.meta.clock = self.meta.clock.max(slowest.unwrap_or_default());
         self.dirty.insert(RecordId::Meta);
         self.retry();
@@ -81,7 +87,14 @@ impl State {
         while let Some(key) = self.touches.next_due(now, self.settings.touches_max) {
             let Some(touch) = self.touches.get(key) else { break };
             let is_lesson = touch.learn_at.is_some_and(|learn_at| learn_at < now);
+            let known_at = touch.predicted.as_ref().and_then(|predicted| predicted.known_at);
             self.dirty.insert(RecordId::Touch(key));
+            if let Some(known_at) = known_at.filter(|known_at| *known_at < now) {
+                let touch = touch.clone();
+                self.change(key, |touch| touch.predicted = None);
+                self.judge(&touch, known_at);
+                continue;
+            }
             if is_lesson {
                 let touch = touch.clone();
                 self.change(key, |touch| touch.learn_at = None);
@@ -96,6 +109,23 @@ impl State {
             self.meta.counts.outcomes_evicted += u64::from(self.seen.floor > self.meta.seen_floor);
             self.meta.seen_floor = self.seen.floor;
         }
+    }
+
+    /// Counts whether a prediction came true.
+    fn judge(&mut self, touch: &Touch, known_at: i64) {
+        let setup = self.campaigns.get(&touch.campaign).map(|campaign| &campaign.setup);
+        let (Some(predicts), Some(predicted)) = (setup.and_then(|setup| setup.predicts), &touch.predicted) else {
+            return;
+        };
+        let by_then = |at: Option<i64>| at.is_some_and(|at| at <= known_at);
+        let label = Labelled {
+            probability: predicted.probability,
+            is_clicked: by_then(touch.clicked_at),
+            is_converted: by_then(touch.converted_at),
+            predicts,
+        };
+        let (version, day) = self.qualities.count(&touch.campaign, &predicted.version, known_at, &label);
+        self.dirty.note(|| RecordId::Quality(touch.campaign.clone(), version, day));
     }
 
     fn learn(&mut self, touch: &Touch) {

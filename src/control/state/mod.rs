@@ -53,7 +53,7 @@ use super::{
     decision::{OfferedDecision, SkipReason},
     join::{Alias, Lookup, Seen, Touch, Touches, decision_alias, find, knows_auction, offer_key, user_alias},
     key::Key,
-    ledger::{Account, CampaignSetup, Figures},
+    ledger::{Account, CampaignSetup, Figures, Predicted, Qualities, QualityOf},
     outcome::{Outcome, OutcomeType, Rejection},
     spec::ControlSpec,
 };
@@ -67,7 +67,10 @@ use crate::{
 use campaigns::{Campaigns, Configured};
 use dirty::Dirty;
 use records::RecordId;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use types::{Meta, Progress, Settings};
 
 /// The most outcomes that wait for their decision, at about 500 bytes each. If there are more, the oldest is settled
@@ -103,12 +106,13 @@ pub struct State {
     campaigns: Campaigns,
     meta: Meta,
     /// How far each input has been read, by topic and partition.
-    inputs: BTreeMap<(String, i32), Progress>,
+    inputs: BTreeMap<String, BTreeMap<i32, Progress>>,
     seen: Seen,
     touches: Touches,
     /// Outcomes that wait for their decision, by arrival.
     parked: BTreeMap<(i64, Key), Outcome>,
     accounts: BTreeMap<String, Account>,
+    qualities: Qualities,
     auctions: Auctions,
     /// Members by segment (taxonomy and id) and by source.
     audiences: BTreeMap<(u32, String), BTreeMap<String, u64>>,
@@ -129,6 +133,7 @@ impl State {
             parked: BTreeMap::new(),
             accounts: BTreeMap::new(),
             auctions: Auctions { notices: BTreeMap::new(), rates: BTreeMap::new(), is_fit_due: true },
+            qualities: Qualities::default(),
             audiences: BTreeMap::new(),
             dirty: Dirty::default(),
             settlements: Settlements::default(),
@@ -139,7 +144,7 @@ impl State {
     /// still, unless [`State::advance`] moves it.
     pub fn assign(&mut self, topic: &str, partitions: impl IntoIterator<Item = i32>) {
         for partition in partitions {
-            self.inputs.entry((topic.to_owned(), partition)).or_insert(Progress::NONE);
+            self.input(topic, partition);
             self.dirty.insert(RecordId::Input(topic.to_owned(), partition));
         }
     }
@@ -172,6 +177,12 @@ impl State {
                 continue;
             }
             self.observe_decision(offer.campaign_id, offer.currency, decided_at, true);
+            let predicts = self.campaigns.get(offer.campaign_id).is_some_and(|it| it.setup.predicts.is_some());
+            let predicted = offer.probability.filter(|_| predicts).map(|probability| Predicted {
+                version: decision.model_version.to_owned(),
+                probability,
+                known_at: None,
+            });
             let aliases = [decision_alias(decision.decision_id), user_alias(decision.user_key, offer.campaign_id)];
             let touch = Touch {
                 campaign: offer.campaign_id.to_owned(),
@@ -186,6 +197,7 @@ impl State {
                 viewed: false,
                 clicked_at: None,
                 converted_at: None,
+                predicted,
                 learn_at: None,
                 keep_until: offered_until,
                 aliases: aliases.map(Alias).into(),
@@ -264,10 +276,9 @@ impl State {
     /// Starts an input anew, because its topic was deleted and created again. Outcomes that are reported again are still
     /// recognised by their ids.
     pub fn restart_input(&mut self, topic: &str, partition: i32) {
-        let input = (topic.to_owned(), partition);
-        if let Some(progress) = self.inputs.get_mut(&input) {
+        if let Some(progress) = self.inputs.get_mut(topic).and_then(|of| of.get_mut(&partition)) {
             progress.next = i64::MIN;
-            self.dirty.insert(RecordId::Input(input.0, input.1));
+            self.dirty.insert(RecordId::Input(topic.to_owned(), partition));
         }
     }
 
@@ -319,7 +330,7 @@ impl State {
 
     /// The next offset of an input, from which to read after a restart. `None` if nothing was read.
     pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
-        let progress = self.inputs.get(&(topic.to_owned(), partition))?;
+        let progress = self.inputs.get(topic)?.get(&partition)?;
         Some(progress.next).filter(|next| *next != i64::MIN)
     }
 
@@ -343,6 +354,18 @@ impl State {
         self.accounts.get(campaign).into_iter().flat_map(|account| account.days.iter().map(|(day, it)| (*day, it)))
     }
 
+    /// How good the predictions of each model version are, by campaign and version: the labels of today and yesterday, in UTC.
+    pub fn qualities(&self) -> Vec<QualityOf<'_>> {
+        let predicts = |id: &str| self.campaigns.get(id).and_then(|campaign| campaign.setup.predicts);
+        self.qualities.figures(self.meta.clock, predicts)
+    }
+
+    /// The age at which it is known whether an impression of a campaign succeeded. `None` if nothing is predicted of it.
+    pub fn label_age(&self, campaign: &str) -> Option<Duration> {
+        let age = self.settings.label_age(self.campaigns.get(campaign)?.setup.predicts?);
+        Some(Duration::from_micros(u64::try_from(age).unwrap_or_default()))
+    }
+
     /// The ids of all campaigns that are known.
     pub fn campaigns(&self) -> impl Iterator<Item = &str> {
         self.accounts.keys().map(String::as_str)
@@ -360,26 +383,31 @@ impl State {
 
     /// Takes the input of this record out of the time of the stream, because its silence says nothing.
     pub fn set_timeless(&mut self, source: &Source<'_>) {
-        let progress = self.inputs.get_mut(&(source.topic.to_owned(), source.partition));
+        let progress = self.inputs.get_mut(source.topic).and_then(|of| of.get_mut(&source.partition));
         if let Some(progress) = progress.filter(|progress| progress.time != Progress::TIMELESS) {
             progress.time = Progress::TIMELESS;
             self.dirty.insert(RecordId::Input(source.topic.to_owned(), source.partition));
         }
     }
 
+    /// How far an input was read, which begins with this call if it is new.
+    fn input(&mut self, topic: &str, partition: i32) -> &mut Progress {
+        // Only a new topic costs an allocation.
+        if !self.inputs.contains_key(topic) {
+            self.inputs.insert(topic.to_owned(), BTreeMap::new());
+        }
+        self.inputs.get_mut(topic).expect("it was inserted").entry(partition).or_insert(Progress::NONE)
+    }
+
     /// Moves the position of an input past a record. Returns false if the record is already part of the state.
     fn take(&mut self, source: &Source<'_>) -> bool {
-        let input = (source.topic.to_owned(), source.partition);
-        let Some(progress) = self.inputs.get_mut(&input) else {
-            self.inputs.insert(input, Progress::NONE);
-            return self.take(source);
-        };
+        let progress = self.input(source.topic, source.partition);
         if source.offset < progress.next && !canary::is_in(Canary::InputAppliedTwice) {
             return false;
         }
         progress.next = source.offset.saturating_add(1);
         progress.time = progress.time.max(source.arrived_at);
-        self.dirty.note(|| RecordId::Input(input.0, input.1));
+        self.dirty.note(|| RecordId::Input(source.topic.to_owned(), source.partition));
         self.dirty.insert(RecordId::Meta);
         true
     }

@@ -27,6 +27,8 @@ impl State {
     /// read: see [`State::advance`].
     pub fn tick(&mut self, now: i64) -> Policy {
         self.pass_time();
+        let gone = self.qualities.forget(self.meta.clock);
+        self.dirty.extend(gone.into_iter().map(|(campaign, version, day)| RecordId::Quality(campaign, version, day)));
         self.fade();
         self.fit();
         self.meta.version += 1;

@@ -36,6 +36,8 @@ pub(super) enum RecordId {
     Account(String),
     /// Campaign and day.
     Day(String, i32),
+    /// Campaign, model version and day.
+    Quality(String, String, i32),
     /// Campaign, creative and audience.
     Arm(String, String, String),
     /// Campaign and creative.
@@ -59,6 +61,7 @@ impl RecordId {
             Self::Parked(at, key) => parts(&["parked", &at.to_string(), &key.text()]),
             Self::Account(campaign) => parts(&["account", campaign]),
             Self::Day(campaign, day) => parts(&["day", campaign, &day.to_string()]),
+            Self::Quality(campaign, version, day) => parts(&["quality", campaign, version, &day.to_string()]),
             Self::Arm(campaign, creative, audience) => parts(&["arm", campaign, creative, audience]),
             Self::Linear(campaign, creative) => parts(&["linear", campaign, creative]),
             Self::Notices(currency, campaign, placement) => parts(&["notices", currency, campaign, placement]),
@@ -88,6 +91,9 @@ impl RecordId {
             ("parked", [at, key]) => Self::Parked(at.parse().ok()?, Key::parse(key)?),
             ("account", [campaign]) => Self::Account((*campaign).to_owned()),
             ("day", [campaign, day]) => Self::Day((*campaign).to_owned(), day.parse().ok()?),
+            ("quality", [campaign, version, day]) => {
+                Self::Quality((*campaign).to_owned(), (*version).to_owned(), day.parse().ok()?)
+            }
             ("arm", [campaign, creative, audience]) => {
                 Self::Arm((*campaign).to_owned(), (*creative).to_owned(), (*audience).to_owned())
             }
@@ -124,7 +130,9 @@ impl State {
     /// All records of the state, sorted by their kind and key.
     pub fn records(&self) -> Vec<Record> {
         let mut ids = vec![RecordId::Meta];
-        ids.extend(self.inputs.keys().map(|(topic, partition)| RecordId::Input(topic.clone(), *partition)));
+        for (topic, of) in &self.inputs {
+            ids.extend(of.keys().map(|partition| RecordId::Input(topic.clone(), *partition)));
+        }
         ids.extend(self.seen.keys().map(RecordId::Seen));
         ids.extend(self.touches.keys().map(RecordId::Touch));
         ids.extend(self.parked.keys().map(|(at, key)| RecordId::Parked(*at, *key)));
@@ -134,6 +142,9 @@ impl State {
             let beta = account.arms.beta.keys();
             ids.extend(beta.map(|(creative, audience)| RecordId::Arm(id.clone(), creative.clone(), audience.clone())));
             ids.extend(account.arms.linear.keys().map(|creative| RecordId::Linear(id.clone(), creative.clone())));
+        }
+        for ((campaign, version), days) in &self.qualities.all {
+            ids.extend(days.keys().map(|day| RecordId::Quality(campaign.clone(), version.clone(), *day)));
         }
         ids.extend(self.notice_ids());
         ids.extend(self.auctions.rates.keys().map(|currency| RecordId::Rates(currency.code().to_owned())));
@@ -158,7 +169,7 @@ impl State {
     fn value(&self, id: &RecordId) -> Option<Vec<u8>> {
         match id {
             RecordId::Meta => Some(json(&self.meta)),
-            RecordId::Input(topic, partition) => self.inputs.get(&(topic.clone(), *partition)).map(json),
+            RecordId::Input(topic, partition) => self.inputs.get(topic)?.get(partition).map(json),
             RecordId::Seen(key) => self.seen.until(*key).map(|until| json(&wire::Seen { until })),
             RecordId::Touch(key) => self.touches.get(*key).map(json),
             RecordId::Parked(at, key) => {
@@ -168,6 +179,9 @@ impl State {
                 self.accounts.get(campaign).map(|account| json(&wire::Account::from(account)))
             }
             RecordId::Day(campaign, day) => self.accounts.get(campaign)?.days.get(day).map(json),
+            RecordId::Quality(campaign, version, day) => {
+                self.qualities.all.get(&(campaign.clone(), version.clone()))?.get(day).map(json)
+            }
             RecordId::Arm(campaign, creative, audience) => {
                 self.accounts.get(campaign)?.arms.beta.get(&(creative.clone(), audience.clone())).map(json)
             }

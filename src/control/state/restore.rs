@@ -157,7 +157,7 @@ impl State {
                 }
             }
             RecordId::Input(topic, partition) => {
-                self.inputs.insert((topic, partition), read(value)?);
+                self.inputs.entry(topic).or_default().insert(partition, read(value)?);
             }
             RecordId::Seen(key) => {
                 let until = read::<wire::Seen>(value)?.until;
@@ -181,6 +181,9 @@ impl State {
             }
             RecordId::Day(campaign, day) => {
                 self.account(&campaign)?.days.insert(day, read(value)?);
+            }
+            RecordId::Quality(campaign, version, day) => {
+                self.qualities.all.entry((campaign, version)).or_default().insert(day, read(value)?);
             }
             RecordId::Arm(campaign, creative, audience) => {
                 self.account(&campaign)?.arms.beta.insert((creative, audience), read(value)?);
@@ -208,7 +211,11 @@ impl State {
     fn drop_part(&mut self, id: &RecordId) {
         match id {
             RecordId::Meta => self.meta = Meta::default(),
-            RecordId::Input(topic, partition) => drop(self.inputs.remove(&(topic.clone(), *partition))),
+            RecordId::Input(topic, partition) => {
+                if let Some(of) = self.inputs.get_mut(topic) {
+                    of.remove(partition);
+                }
+            }
             RecordId::Seen(key) => self.seen.remove(*key),
             RecordId::Touch(key) => drop(self.touches.remove(*key)),
             RecordId::Parked(at, key) => drop(self.parked.remove(&(*at, *key))),
@@ -216,6 +223,12 @@ impl State {
             RecordId::Day(campaign, day) => {
                 if let Some(account) = self.accounts.get_mut(campaign) {
                     account.days.remove(day);
+                }
+            }
+            RecordId::Quality(campaign, version, day) => {
+                let id = (campaign.clone(), version.clone());
+                if self.qualities.all.get_mut(&id).is_some_and(|it| it.remove(day).is_some() && it.is_empty()) {
+                    self.qualities.all.remove(&id);
                 }
             }
             RecordId::Arm(campaign, creative, audience) => {

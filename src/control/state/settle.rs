@@ -6,7 +6,7 @@ use crate::{
     control::{
         join::{Alias, Lookup, Touch, auction_aliases, decision_alias, find, shown_key},
         key::Key,
-        ledger::{Account, Figures},
+        ledger::{Account, Figures, Predicted},
         outcome::{Outcome, OutcomeType, RejectReason, Rejection},
     },
     targeting::{
@@ -239,9 +239,12 @@ impl State {
         // If the bidder showed another creative, the choice was not the one that is to be learned from.
         let is_chosen =
             touch.creative.is_some() && (outcome.creative_id.is_none() || outcome.creative_id == touch.creative);
-        let after = self.campaigns.get(&touch.campaign).map(|campaign| match campaign.setup.reward {
-            Reward::Click => self.settings.click_after,
-            Reward::Conversion => self.settings.conversion_after,
+        let setup = self.campaigns.get(&touch.campaign).map(|campaign| &campaign.setup);
+        let known_at = |of: Reward| shown_at.saturating_add(self.settings.label_age(of));
+        let learn_at = setup.filter(|_| is_chosen).map(|setup| known_at(setup.reward));
+        let predicted = touch.predicted.as_ref().and_then(|predicted| {
+            let known_at = Some(known_at(setup?.predicts?));
+            Some(Predicted { known_at, ..predicted.clone() })
         });
         let mut aliases = touch.aliases.clone();
         // The other auctions of the same decision are other impressions.
@@ -254,7 +257,8 @@ impl State {
         let shown = Touch {
             creative: outcome.creative_id.clone().or_else(|| touch.creative.clone()),
             shown_at: Some(shown_at),
-            learn_at: after.filter(|_| is_chosen).map(|after| shown_at.saturating_add(after)),
+            predicted,
+            learn_at,
             keep_until: shown_at.saturating_add(windows.engagement.max(windows.view)),
             aliases,
             ..touch.clone()

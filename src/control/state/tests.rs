@@ -35,6 +35,7 @@ fn setup(id: &str) -> CampaignSetup {
         budget: Some(Budget { mode: Mode::Asap, daily: Some(Micros(100_000)), total: None, cost_max: Micros(5_000) }),
         until: None,
         reward: Reward::Click,
+        predicts: Some(Reward::Click),
         learning: Learning::Thompson { prior: Beta { alpha: 1.0, beta: 9.0 }, half_life: HalfLife::NEVER },
         floor: 0.01,
         creatives: Vec::new(),
@@ -76,6 +77,7 @@ impl Run {
             creative_id: Some("red"),
             audience: "sport",
             features: &[],
+            probability: Some(0.25),
         }];
         let decision = OfferedDecision {
             decision_id: id,
@@ -83,6 +85,7 @@ impl Run {
             decided_at: at,
             expires_at: at,
             policy_version: 0,
+            model_version: "7",
             offers: &offers,
             skipped: &[],
         };

@@ -6,7 +6,7 @@ use crate::{
         outcome::Rejection,
         spec::{ControlSpec, micros},
     },
-    targeting::{money::Micros, pacing::Timing},
+    targeting::{campaign::Reward, money::Micros, pacing::Timing},
 };
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +104,14 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// The age at which a success of an impression is known.
+    pub(super) fn label_age(&self, of: Reward) -> i64 {
+        match of {
+            Reward::Click => self.click_after,
+            Reward::Conversion => self.conversion_after,
+        }
+    }
+
     pub(super) fn new(app: &str, spec: &ControlSpec) -> Self {
         Self {
             app: app.to_owned(),

@@ -6,7 +6,7 @@ mod drift;
 mod funnel;
 mod groups;
 mod money;
-mod predictions;
+pub(super) mod predictions;
 mod time;
 mod trials;
 mod unknown;

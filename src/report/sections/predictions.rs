@@ -2,7 +2,7 @@
 
 use crate::{
     effect::{Charts, Quality, Tenth},
-    evaluation::{Bounded, Figures},
+    evaluation::{Bounded, CurvePoint, Figures},
     report::{
         markup::{Html, behind, card},
         plot::{Frame, Place, Plot, bar, round_above},
@@ -113,9 +113,18 @@ fn lift(tenths: &[Tenth]) -> Option<Html> {
 }
 
 fn roc(charts: &Charts, auc: Bounded, figures: &Figures) -> Html {
-    let title = match auc.value {
+    let certain = if auc.error() >= 0.000_5 { format!(" ± {:.3}", auc.error()) } else { String::new() };
+    let loss = figures.normalised_entropy.map_or_else(String::new, |it| {
+        format!(" Normalised entropy {it:.3}: below 1 the predictions say more than the average alone.")
+    });
+    roc_card(&charts.curve, auc.value, "impression", &format!("ROC curve, AUC {:.3}{certain}.{loss}", auc.value))
+}
+
+/// The ROC curve of predictions about things of a kind.
+pub(in crate::report) fn roc_card(curve: &[CurvePoint], auc: f64, kind: &str, shown: &str) -> Html {
+    let title = match auc {
         value if value >= 0.55 => {
-            format!("In {:.0} of 100 pairs, the impression that succeeds was ranked first", value * 100.0)
+            format!("In {:.0} of 100 pairs, the {kind} that succeeds was ranked first", value * 100.0)
         }
         value if value > 0.45 => "The predictions rank no better than chance".to_owned(),
         _ => "The predictions rank the wrong way round".to_owned(),
@@ -124,31 +133,24 @@ fn roc(charts: &Charts, auc: Bounded, figures: &Figures) -> Html {
         id: "roc".to_owned(),
         is_square: true,
         title: "ROC curve".to_owned(),
-        description: format!(
-            "A curve above the diagonal is better than chance. The area under it is {:.3}.",
-            auc.value
-        ),
+        description: format!("A curve above the diagonal is better than chance. The area under it is {auc:.3}."),
         ticks: shares(),
         axis: shares().into_iter().rev().collect(),
         across: "of the others, chosen wrongly",
         up: "of the successes, found",
     });
     plot.segment("plan", (0.0, 0.0), (1.0, 1.0));
-    let found: Vec<Place> = charts.curve.iter().map(|it| (it.false_positive_rate, it.true_positive_rate)).collect();
-    let curve: Vec<Place> = [(0.0, 0.0)].into_iter().chain(found).chain([(1.0, 1.0)]).collect();
-    plot.line("line", &curve);
+    let found = curve.iter().map(|it| (it.false_positive_rate, it.true_positive_rate));
+    let places: Vec<Place> = [(0.0, 0.0)].into_iter().chain(found).chain([(1.0, 1.0)]).collect();
+    plot.line("line", &places);
     let mut to = Html::default();
     plot.finish(&mut to);
     let mut rows = vec![["Prediction from", "Successes found", "Others chosen"].map(str::to_owned).to_vec()];
-    for it in thinned(charts) {
+    for it in thinned(curve) {
         rows.push(vec![percent(it.threshold), percent(it.true_positive_rate), percent(it.false_positive_rate)]);
     }
     behind(&mut to, &rows);
-    let certain = if auc.error() >= 0.000_5 { format!(" ± {:.3}", auc.error()) } else { String::new() };
-    let loss = figures.normalised_entropy.map_or_else(String::new, |it| {
-        format!(" Normalised entropy {it:.3}: below 1 the predictions say more than the average alone.")
-    });
-    card("", "roc-card", &title, &format!("ROC curve, AUC {:.3}{certain}.{loss}", auc.value), &to)
+    card("", "roc-card", &title, shown, &to)
 }
 
 fn precision(charts: &Charts, figures: &Figures) -> Html {
@@ -181,7 +183,7 @@ fn precision(charts: &Charts, figures: &Figures) -> Html {
     plot.finish(&mut to);
     let mut rows =
         vec![["Prediction from", "Successes found", "Successes among the chosen"].map(str::to_owned).to_vec()];
-    for it in thinned(charts) {
+    for it in thinned(&charts.curve) {
         rows.push(vec![percent(it.threshold), percent(it.true_positive_rate), percent(it.precision)]);
     }
     behind(&mut to, &rows);
@@ -193,6 +195,6 @@ fn shares() -> Vec<String> {
 }
 
 /// About twenty points of the curve, for a table.
-fn thinned(charts: &Charts) -> impl Iterator<Item = &crate::evaluation::CurvePoint> {
-    charts.curve.iter().step_by((charts.curve.len() / 20).max(1))
+fn thinned(curve: &[CurvePoint]) -> impl Iterator<Item = &CurvePoint> {
+    curve.iter().step_by((curve.len() / 20).max(1))
 }

@@ -279,6 +279,35 @@ const showCampaigns = (it, name) => {
   more("campaigns-more", it.campaigns_left_out, "campaigns are");
 };
 
+// A figure with two decimals, marked if it is beyond what is usual.
+const judged = (value, isOff) => {
+  const text = value === null ? "–" : value.toFixed(2);
+  const box = number(value !== null && isOff(value) ? "" : text);
+  if (value !== null && isOff(value)) box.append(tag(text, "warn"));
+  return box;
+};
+
+const showPredictions = (it) => {
+  rows("predictions", it.predictions, (one) => {
+    const first = make("th", one.campaign, "name");
+    first.scope = "row";
+    const withRange = (value) => {
+      const box = number(rate(value));
+      if (value) box.append(make("small", range(value), "limits"));
+      return box;
+    };
+    // With few successes, a ratio far from 1 is chance.
+    const isKnown = one.positives >= 100;
+    return [
+      first, cell(one.version || "–"), number(whole(one.labels)),
+      number(one.label_age_ms === null ? "–" : time(one.label_age_ms / 1e3)), withRange(one.click_rate),
+      withRange(one.conversion_rate), judged(one.calibration, (value) => isKnown && (value > 1.3 || value < 0.77)),
+      judged(one.normalised_entropy, (value) => isKnown && value > 1.05), judged(one.drift, (value) => value > 0.25),
+    ];
+  }, "No label is known yet: labels appear when impressions are old enough.");
+  more("predictions-more", it.predictions_left_out, "versions are");
+};
+
 const showTiles = (it, now) => {
   const sum = (key) => it.campaigns.reduce((all, { periods }) => all + (periods.today ? periods.today[key] : 0), 0);
   const [spent, ...others] = sums(it.campaigns, ({ periods }) => periods.today && periods.today.spent_micros);
@@ -324,6 +353,7 @@ const showLeader = (it, now) => {
   showCampaigns(it, name);
   showCreatives(it.creatives, now);
   more("creatives-more", it.creatives_left_out, "creatives are");
+  showPredictions(it);
   bars("outcomes", ["joined", "duplicate", "late", "orphan", "rejected", "parked"].map((id) => ({
     name: id === "parked" ? "parked now" : id, count: it.outcomes[id],
   })), "");

@@ -39,7 +39,9 @@ fn ids_and_values_never_change() {
         kinds.dedup();
         kinds
     };
-    let all = ["meta", "input", "seen", "touch", "parked", "account", "day", "arm", "notices", "rates", "audience"];
+    let all = [
+        "meta", "input", "seen", "touch", "parked", "account", "day", "quality", "arm", "notices", "rates", "audience",
+    ];
     assert_eq!(kinds, all);
     let text = |prefix: &str| {
         let record = records.iter().find(|record| record.key.starts_with(prefix)).unwrap();
@@ -51,6 +53,7 @@ fn ids_and_values_never_change() {
         r#"v1/audience/4/a%2Fb/0 {"members":3}"#,
         r#"v1/arm/spring/red/ {"successes":1.0,"failures":0.0,"at_us":1767225660000000}"#,
         r#"v1/arm/spring/red/sport {"successes":1.0,"failures":0.0,"at_us":1767225660000000}"#,
+        r#"v1/quality/spring/7/20454 {"labels":1,"positives":1,"clicked":1,"converted":0,"predicted_nanos":250000000,"loss_nanos":1386294361,"bins":[0,0,0,0,0,0,0,0,1,0,0,0]}"#,
         r#"v1/notices/EUR/spring/top {"83":[0,0,1048576]}"#,
         GOLDEN_META,
         GOLDEN_DAY,
@@ -87,11 +90,11 @@ const GOLDEN_PARKED: &str = concat!(
 const GOLDEN_TOUCH: &str = concat!(
     r#"v1/touch/22f129f733f14bcbe84e6792440e3ecc {"campaign":"spring","creative":"red","#,
     r#""audience":"sport","bid_micros":2000000,"decided_at":1767225600000000,"#,
-    r#""offered_until":1767229200000000,"keep_until":1767229200000000,"#,
+    r#""offered_until":1767229200000000,"predicted":{"version":"7","probability":0.25},"keep_until":1767229200000000,"#,
     r#""aliases":["5b45c9d2dadf3edb6865fa559110cb64","ae8bada13fec216e9a006a1c2744c61e","#,
     r#""7fadc89889269628c733ce312194bbf2","af9ecfc7cdcd24d0c2ba4c5b3d0966ed"]}"#,
 );
-const GOLDEN_HASH: &str = "fdce9883a8aa11bd6eefffc37b4058c1";
+const GOLDEN_HASH: &str = "27a150c25e4ace2bd00207de7f9c6437";
 
 #[test]
 fn a_restored_state_is_the_same_and_goes_on_the_same() {

@@ -293,6 +293,7 @@ fn paced_and_outranked_campaigns_are_traffic() {
         decided_at: START + 24 * 60 * MINUTE,
         expires_at: START,
         policy_version: 1,
+        model_version: "",
         offers: &[],
         skipped: &skipped,
     };

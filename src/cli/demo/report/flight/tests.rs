@@ -44,6 +44,7 @@ fn small() -> Flight {
         budget: Some(budget),
         until: Some(START + 91 * DAY),
         reward: Reward::Click,
+        predicts: Some(Reward::Click),
         learning: Learning::Weights,
         floor: 0.01,
         creatives: Vec::new(),
