@@ -17,6 +17,7 @@ use aimpoint::{
         TargetingSpec,
         campaign::{CampaignSpec, Campaigns, Choice, Held, RowContext},
     },
+    testkit::consent::{Tc, Vendors},
 };
 use prost::Message;
 use std::{
@@ -187,22 +188,53 @@ struct Rig {
     partitions: Partitions,
     outbox: Outbox,
     counts: Counts,
+    /// The consent strings of the events, if they have any.
+    strings: Vec<String>,
     payload: String,
     number: usize,
 }
 
+/// What the pipeline does beside features and segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Setup {
+    Plain,
+    Model,
+    /// With a model, in OpenRTB, and writing only what changes.
+    OnChange,
+    /// With a model and the consent gate, in this format.
+    Consent(&'static str),
+}
+
+/// Strings that permit everything to vendor 755, and one that refuses it.
+fn tc_strings() -> Vec<String> {
+    let string = |number: usize| {
+        let vendors = || Vendors::Field((1..=800).map(|id| id == 755 && number > 0 || id % 7 == number).collect());
+        // The events begin in November 2023.
+        let last_updated = 1_699_000_000 + number as u64 * 86_400;
+        Tc { last_updated, vendor_consent: vendors(), vendor_interest: vendors(), ..Tc::default() }.text()
+    };
+    (0..7).map(string).collect()
+}
+
 impl Rig {
-    /// With or without a model; and in OpenRTB, writing only what changes.
-    fn new(model: bool, on_change: bool) -> Self {
+    fn new(setup: Setup) -> Self {
         let mut spec: PipelineSpec = toml::from_str(SPEC).expect("the specification is well formed");
-        if on_change {
-            spec.decision =
-                toml::from_str("format = \"openrtb\"\nprovider = { id = \"1\" }").expect("it is well formed");
-            spec.emission = toml::from_str("on = \"change\"").expect("it is well formed");
+        match setup {
+            Setup::Plain | Setup::Model => {}
+            Setup::OnChange => {
+                spec.decision =
+                    toml::from_str("format = \"openrtb\"\nprovider = { id = \"1\" }").expect("it is well formed");
+                spec.emission = toml::from_str("on = \"change\"").expect("it is well formed");
+            }
+            Setup::Consent(format) => {
+                spec.decision = toml::from_str(&format!("format = \"{format}\"")).expect("it is well formed");
+                spec.consent =
+                    toml::from_str("enabled = true\nvendor_id = 755\nwithout_law = []").expect("it is well formed");
+            }
         }
         assert_eq!((spec.features.len(), spec.segments.len()), (16, 4));
         let mut pipeline = Pipeline::compile(&spec, "clicks").expect("the specification compiles");
-        if model {
+        if setup != Setup::Plain {
             let features = pipeline.model_features();
             let info = ModelInfo { name: "mean".to_owned(), features, ..ModelInfo::default() };
             pipeline = pipeline.with_model(Box::new(Mean(info))).expect("the model fits");
@@ -210,7 +242,8 @@ impl Rig {
         let mut partitions = Partitions::default();
         (0..PARTITIONS as i32).for_each(|number| partitions.insert(number, Partition::new(0, 0, None)));
         let (outbox, counts) = (Outbox::default(), Counts::default());
-        Self { pipeline, partitions, outbox, counts, payload: String::new(), number: 0 }
+        let strings = if matches!(setup, Setup::Consent(_)) { tc_strings() } else { Vec::new() };
+        Self { pipeline, partitions, outbox, counts, strings, payload: String::new(), number: 0 }
     }
 
     /// Takes and runs this many events. Each user has one per minute, so that windows of every length advance.
@@ -234,6 +267,11 @@ impl Rig {
                     number % 1_000,
                 )
                 .expect("a string takes everything");
+                if let Some(string) = self.strings.get(user % self.strings.len().max(1)) {
+                    self.payload.pop();
+                    write!(self.payload, r#","consent":{{"gdpr_applies":true,"tc_string":"{string}"}}}}"#)
+                        .expect("a string takes everything");
+                }
                 let record = Record {
                     partition: (user % PARTITIONS) as i32,
                     offset: number as i64,
@@ -257,19 +295,17 @@ impl Rig {
 #[test]
 fn an_event_of_a_known_user_allocates_nothing() {
     const EVENTS: usize = 100_000;
-    for (model, on_change) in [(false, false), (true, false), (true, true)] {
-        let mut rig = Rig::new(model, on_change);
+    let setups = [Setup::Plain, Setup::Model, Setup::OnChange, Setup::Consent("protobuf"), Setup::Consent("json")];
+    for setup in setups {
+        let mut rig = Rig::new(setup);
         // Longer than the longest window, so that as many tiles are dropped as added.
         rig.run((USERS * 24 * 60 * 11 / 10).next_multiple_of(BATCH));
         let before = ASKED.get();
         assert!(before > 100, "growing the buffers is counted: {before}");
         rig.run(EVENTS);
         let asked = ASKED.get() - before;
-        println!("model {model}, on change {on_change}: {asked} allocations for {EVENTS} events");
-        assert!(
-            asked < EVENTS as u64 / 100,
-            "model {model}, on change {on_change}: {asked} allocations for {EVENTS} events"
-        );
+        println!("{setup:?}: {asked} allocations for {EVENTS} events");
+        assert!(asked < EVENTS as u64 / 100, "{setup:?}: {asked} allocations for {EVENTS} events");
     }
 }
 

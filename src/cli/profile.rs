@@ -164,7 +164,7 @@ fn choose(
     let others = (0..all.len()).filter(|index| *index != chosen && all[*index].has_profile());
     let other_types = others.map(|index| KeyType::ALL[index]).collect();
     let Keyed { key, records } = std::mem::take(&mut all[chosen]);
-    UserRecords { other_types, key, records, layouts }
+    UserRecords { records, key, other_types, layouts }
 }
 
 /// Restores the profile as a worker would, and computes the features.

@@ -52,27 +52,35 @@ struct Campaign {
     is_budgeted: bool,
 }
 
-fn consent(Verdict { permissions, basis }: &Verdict) -> v1::DecisionConsent {
-    v1::DecisionConsent {
-        permitted: permissions.iter().map(|activity| activity.name().to_owned()).collect(),
-        framework: basis.framework.name().to_owned(),
-        legal_basis: basis.legal_basis.name().to_owned(),
-        refused: permissions
-            .complement()
-            .iter()
-            .map(|activity| v1::Refused {
-                activity: activity.name().to_owned(),
-                reason: basis.reason(activity).name().to_owned(),
-            })
-            .collect(),
-        remembered: basis.is_remembered,
-        limited: basis.is_limited,
-        section: basis.section.into(),
-        last_updated: i64::from(basis.last_updated) * 1_000_000,
-        cmp_id: basis.cmp_id.into(),
-        vendor_list_version: basis.vendor_list_version.into(),
-        policy_version: basis.policy_version.into(),
-    }
+/// Appends what the user consents to, a `DecisionConsent`. Absent fields are left out, as in proto3.
+fn write_consent(Verdict { permissions, basis }: &Verdict, to: &mut Vec<u8>) {
+    let refused = permissions.complement();
+    nested(22, to, |to| {
+        for activity in permissions.iter() {
+            bytes(1, activity.name().as_bytes(), to);
+        }
+        bytes(2, basis.framework.name().as_bytes(), to);
+        bytes(3, basis.legal_basis.name().as_bytes(), to);
+        for activity in refused.iter() {
+            let [activity, reason] = [activity.name(), basis.reason(activity).name()].map(str::as_bytes);
+            encode_key(4, WireType::LengthDelimited, to);
+            encode_varint((bytes_len(activity) + bytes_len(reason)) as u64, to);
+            bytes(1, activity, to);
+            bytes(2, reason, to);
+        }
+        let numbers = [
+            (5, basis.is_remembered.into()),
+            (6, basis.is_limited.into()),
+            (7, basis.section.into()),
+            (8, i64::from(basis.last_updated) * 1_000_000),
+            (9, basis.cmp_id.into()),
+            (10, basis.vendor_list_version.into()),
+            (11, basis.policy_version.into()),
+        ];
+        for (field, number) in numbers.into_iter().filter(|(_, number)| *number != 0_i64) {
+            long(field, number, to);
+        }
+    });
 }
 
 impl Template {
@@ -137,15 +145,8 @@ impl Template {
 
     pub(super) fn write(&self, decision: &Decision<'_>, expires_at: EventTime, to: &mut Vec<u8>) {
         to.extend_from_slice(&self.constant);
-        // Names of applications and topics have at most 249 bytes each, so the length of the id fits into a two-byte
-        // varint, which may be padded.
-        encode_key(2, WireType::LengthDelimited, to);
-        let length_at = to.len();
-        to.extend_from_slice(&[0x80, 0]);
-        write_id_of(&self.id_prefix, decision.cause, to);
-        let length = to.len() - length_at - 2;
-        to[length_at] |= (length & 0x7f) as u8;
-        to[length_at + 1] = (length >> 7) as u8;
+        // Names of applications and topics have at most 249 bytes each, so the id is short enough.
+        nested(2, to, |to| write_id_of(&self.id_prefix, decision.cause, to));
         bytes(3, decision.user.as_bytes(), to);
         long(17, decision.key_type.number().into(), to);
         bytes(4, decision.event_id.as_bytes(), to);
@@ -193,7 +194,7 @@ impl Template {
             encode_varint(decision.policy_version, to);
         }
         if let Some(verdict) = &decision.consent {
-            message(22, &consent(verdict), to);
+            write_consent(verdict, to);
         }
         for (name, value) in self.features.iter().zip(decision.logged).filter(|(_, value)| value.is_finite()) {
             encode_key(23, WireType::LengthDelimited, to);
@@ -364,6 +365,19 @@ fn bytes_len(value: &[u8]) -> usize {
 fn message(field: u32, message: &impl Message, to: &mut Vec<u8>) {
     encode_key(field, WireType::LengthDelimited, to);
     to.extend_from_slice(&message.encode_length_delimited_to_vec());
+}
+
+/// Appends a field of at most 16,383 bytes whose length is known once it is written. The length is a varint of two bytes, which
+/// may be padded.
+fn nested(field: u32, to: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    encode_key(field, WireType::LengthDelimited, to);
+    let length_at = to.len();
+    to.extend_from_slice(&[0x80, 0]);
+    write(to);
+    let length = to.len() - length_at - 2;
+    debug_assert!(length < 1 << 14, "{length} bytes");
+    to[length_at] |= (length & 0x7f) as u8;
+    to[length_at + 1] = (length >> 7) as u8;
 }
 
 fn bytes(field: u32, value: &[u8], to: &mut Vec<u8>) {
