@@ -229,6 +229,7 @@ fn joined(decisions: i64) -> anyhow::Result<()> {
         confidence: Confidence::P95,
         effect: 0.1,
         charts: false,
+        attribution: None,
         labels: false,
     };
     let spec = ControlSpec::default();

@@ -37,6 +37,17 @@ pub(crate) fn beside(path: &Path) -> PathBuf {
     PathBuf::from(partial)
 }
 
+/// Creates or empties a file that nobody but the user of this process can read, unless others already could.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    private(OpenOptions::new().write(true).create(true).truncate(true)).open(path)
+}
+
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
+}
+
 /// An incomplete file.
 #[derive(Debug)]
 pub(crate) struct PartialFile {
@@ -53,11 +64,7 @@ impl PartialFile {
 
     /// Creates a file that nobody but the user of this process can read.
     pub(crate) fn create_private(path: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        Self::create_with(path, &options)
+        Self::create_with(path, private(OpenOptions::new().write(true).create_new(true)))
     }
 
     fn create_with(path: &Path, options: &OpenOptions) -> io::Result<Self> {

@@ -14,7 +14,7 @@ pub(super) use plan::{Asked, plan_of};
 use super::{ConfigArgs, Exit, files, number_within, topic_files::TopicFiles};
 use crate::{
     config::ConfigLoadError,
-    effect::{Dimension, Evaluation},
+    effect::{Dimension, Evaluation, TouchKind},
     evaluation::Confidence,
     partial::PartialFile,
     report,
@@ -62,6 +62,19 @@ pub(super) struct EvaluateArgs {
     /// The relative effect that experiments are planned for, 0.001 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = number_within(0.001..=1.0))]
     effect: f64,
+    /// Divide the conversions among the campaigns that touched the user before: first, last, linear, position, time decay, Markov,
+    /// Shapley
+    #[arg(long)]
+    attribution: bool,
+    /// What is a touch for --attribution
+    #[arg(long, value_enum, default_value_t, requires = "attribution")]
+    touch: TouchKind,
+    /// How old a touch may be at the conversion [default: control.attribution.click]
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "attribution")]
+    lookback: Option<Duration>,
+    /// The age after which a touch counts half under time decay
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "7d", requires = "attribution")]
+    half_life: Duration,
     /// Estimate what another way of choosing creatives would have earned
     #[arg(long, value_enum, value_name = "NAME")]
     policy: Option<PolicyName>,
@@ -86,7 +99,7 @@ enum Format {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Level {
+pub(super) enum Level {
     #[value(name = "90")]
     P90,
     #[default]

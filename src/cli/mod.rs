@@ -13,6 +13,7 @@ mod doctor;
 mod erase;
 mod evaluate;
 mod exit;
+mod experiment;
 mod explain;
 mod export;
 mod files;
@@ -96,6 +97,8 @@ enum Command {
     Control(control::ControlArgs),
     /// Measure what decisions achieved, from files or topics of decisions and outcomes
     Evaluate(evaluate::EvaluateArgs),
+    /// Compare the arms of an experiment, from a file with a row for each user
+    Experiment(experiment::ExperimentArgs),
     /// Find themes in comments, and write creatives that people approve
     Content(content::ContentArgs),
     /// Answer bidders about the latest decision of a user, until stopped
@@ -223,6 +226,7 @@ fn dispatch(cli: &Cli, logs: &Arc<Logs>) -> anyhow::Result<()> {
         Command::Run(args) => run::run(args, logs, log_filter(cli).is_some()),
         Command::Control(args) => control::run(args, logs, log_filter(cli).is_some()),
         Command::Evaluate(args) => evaluate::run(args),
+        Command::Experiment(args) => experiment::run(args),
         Command::Content(args) => content::run(args),
         Command::Serve(args) => serve::run(args, logs, log_filter(cli).is_some()),
         Command::Check(args) => check::run(args),

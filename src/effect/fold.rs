@@ -13,6 +13,7 @@ use super::{
     charts::Collected,
     dimension::Decided,
     groups::Groups,
+    journeys::Journeys,
     plan::Label,
     policy::{PolicyLog, PolicyPlan},
     rows::{LabelledImpression, Named, Offered, Rows, Shown},
@@ -84,6 +85,7 @@ pub struct Evaluation {
     pub(super) trials: Trials,
     pub(super) policy: Option<PolicyLog>,
     pub(super) charts: Option<Collected>,
+    pub(super) journeys: Option<Journeys>,
     pub(super) totals: Totals,
     /// The labels that were not taken yet.
     pub(super) labelled: Vec<LabelledImpression>,
@@ -137,6 +139,7 @@ impl Evaluation {
             trials: Trials::default(),
             policy: policy.map(PolicyLog::new),
             charts,
+            journeys: plan.attribution.map(Journeys::new),
             totals: Totals::default(),
             labelled: Vec::new(),
             plan,
@@ -196,6 +199,7 @@ impl Evaluation {
             let choice = self.policy.as_mut().and_then(|log| log.choice(offer, details, segments));
             let charts = self.charts.as_mut();
             let charted = charts.and_then(|charts| charts.creative(offer.campaign_id, offer.creative_id));
+            let channel = self.journeys.as_mut().map(|journeys| journeys.channel(offer.campaign_id));
             let row = Offered {
                 groups: of_offer.into(),
                 trials: models.into_iter().chain(self.trials.of_campaign(offer.campaign_id)).collect(),
@@ -204,6 +208,7 @@ impl Evaluation {
                 decided_at: offered.decided_at,
                 creative: offer.creative_id.map(Into::into),
                 charted,
+                channel,
                 predicted: label.zip(details.probability),
                 choice,
                 named: label.filter(|_| self.plan.labels).map(|label| {

@@ -3,6 +3,7 @@
 //! ```text
 //! decisions ─► ┐                      ┌─► groups ─► rates, money, quality of predictions
 //!              ├─► control's join ──► ┼─► trials ─► arms against each other
+//!              │                      ├─► journeys ─► which campaigns earned the conversions
 //! outcomes ──► ┘                      └─► choices ─► what another policy would have earned
 //! ```
 //!
@@ -12,7 +13,7 @@
 //! Guarantees: one pass; the same records in the same order give the same report. What is not known is `None`, with a
 //! sentence that says why, and never a 0. Limits: memory is bounded by `control.touches_max`, `control.outcomes_max`
 //! and the constants of this module: 1 M offers, 1 M impressions, 500 groups of a grouping, 2 M rows of users, 2 M
-//! members of experiments, and 1 M choices. Not covered: reading files, and writing reports.
+//! members of experiments, 2 M touches, and 1 M choices. Not covered: reading files, and writing reports.
 
 mod charts;
 mod dimension;
@@ -21,6 +22,7 @@ mod fold;
 mod group;
 mod groups;
 mod halving;
+mod journeys;
 mod plan;
 mod policy;
 mod report;
@@ -38,13 +40,17 @@ pub use charts::{
 };
 pub use dimension::Dimension;
 pub use fold::{Evaluation, Taken, Totals};
+pub use journeys::{Attributed, AttributionPlan, AttributionReport, TouchKind};
 pub use plan::{CampaignPlan, Label, Plan};
 pub use policy::{PolicyPlan, PolicyReport, Rotating, TargetPolicy};
 pub use report::{EffectReport, Finished, GroupReport, GroupingReport, Money, Quality, Span, age};
 pub use rows::LabelledImpression;
 pub use verdict::{ArmReport, ComparisonReport, TrialReport};
 
-use crate::evaluation::{business::Overflow, experiment::ExperimentError, sample::SampleError, sketch::SketchError};
+use crate::evaluation::{
+    attribution::AttributionError, business::Overflow, experiment::ExperimentError, sample::SampleError,
+    sketch::SketchError,
+};
 
 /// Why nothing can be measured. None of these happens with records that were read.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
@@ -58,6 +64,9 @@ pub enum EffectError {
     /// A row is out of range.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// A journey is out of range.
+    #[error(transparent)]
+    Attribution(#[from] AttributionError),
     /// An experiment's numbers are out of range.
     #[error(transparent)]
     Experiment(#[from] ExperimentError),

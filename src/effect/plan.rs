@@ -1,6 +1,6 @@
 //! What to measure: the campaigns with their labels and planned splits, the groups, and the times.
 
-use super::dimension::Dimension;
+use super::{dimension::Dimension, journeys::AttributionPlan};
 use crate::{
     evaluation::Confidence,
     targeting::{campaign::Reward, money::Currency},
@@ -82,6 +82,8 @@ pub struct Plan {
     pub effect: f64,
     /// The fewest users of a group by segment; 0 is any number.
     pub minimum_audience: u64,
+    /// How conversions are divided among campaigns, if they are to be.
+    pub attribution: Option<AttributionPlan>,
     /// Whether to collect what the pictures of a report need.
     pub charts: bool,
     /// Whether to tell the label of each impression, see [`Evaluation::take_labelled`](super::Evaluation::take_labelled).

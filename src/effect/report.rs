@@ -8,6 +8,7 @@ use super::{
     charts::Charts,
     fewer,
     group::Group,
+    journeys::AttributionReport,
     policy::PolicyReport,
     rows::LabelledImpression,
     verdict::{self, TrialReport},
@@ -147,6 +148,9 @@ pub struct EffectReport {
     pub charts: Option<Charts>,
     /// The experiments.
     pub experiments: Vec<TrialReport>,
+    /// Which campaigns earned the conversions, if it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attribution: Option<AttributionReport>,
     /// The policy whose estimates `policies` has.
     pub policy: Option<String>,
     /// The estimates by campaign.
@@ -203,6 +207,8 @@ impl Evaluation {
             conversion_known_after: self.plan.conversion_after,
         });
         let experiments = verdict::all(&self.plan, &self.trials)?;
+        let complete_until = self.plan.complete_until.unwrap_or(self.clock);
+        let attribution = self.journeys.take().map(|journeys| journeys.report(complete_until)).transpose()?;
         let policy = self.policy.as_ref();
         let charts = self.charts.as_ref();
         let charts =
@@ -213,6 +219,7 @@ impl Evaluation {
             by,
             charts,
             experiments,
+            attribution,
             policy: policy.map(|log| log.name().to_owned()),
             policies: policy.map(|log| log.reports(self.plan.confidence)).unwrap_or_default(),
             totals: self.totals,

@@ -36,6 +36,8 @@ pub(super) struct Offered {
     pub(super) creative: Option<Box<str>>,
     /// The number of its creative in the pictures, if there are any.
     pub(super) charted: Option<u32>,
+    /// The number of its campaign in the attribution, if there is one.
+    pub(super) channel: Option<u16>,
     /// What was predicted. `None` without a prediction.
     pub(super) predicted: Option<(super::plan::Label, f64)>,
     /// The choice of its creative, if policies are compared, and what it is rewarded for.

@@ -74,6 +74,9 @@ impl Evaluation {
         if outcome.kind == OutcomeType::Conversion && !self.trials.is_empty() && *disposition != Disposition::Rejected {
             self.try_conversion(outcome, offered.as_deref());
         }
+        if let Some(journeys) = &mut self.journeys {
+            journeys.settled(outcome, *disposition, offered.as_deref());
+        }
         if *disposition == Disposition::Late
             && let Some(key) = touch
         {
@@ -180,6 +183,7 @@ fn without_choice(offered: &Offered) -> Offered {
         decided_at: offered.decided_at,
         creative: offered.creative.clone(),
         charted: offered.charted,
+        channel: offered.channel,
         predicted: offered.predicted,
         choice: None,
         // The probability is that of the creative that was not shown.

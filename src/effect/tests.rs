@@ -82,6 +82,7 @@ pub(super) fn plan(by: &[&str]) -> Plan {
         confidence: Confidence::P95,
         effect: 0.2,
         charts: false,
+        attribution: None,
         labels: false,
     }
 }

@@ -65,7 +65,7 @@ impl SnapshotFolder {
 /// Replaces the content of a file atomically.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let beside = path.with_extension("new");
-    let written = File::create(&beside).and_then(|mut file| {
+    let written = crate::partial::create_private(&beside).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()
     });
@@ -126,6 +126,12 @@ mod tests {
             assert_eq!((read(&store, 5), read(&store, 6)), (Some(bytes), None));
         }
         assert_eq!(std::fs::read_dir(&within).unwrap().count(), 1, "nothing is left beside it");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::metadata(within.join("5.snapshot")).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "profiles are nobody else's business");
+        }
     }
 
     #[test]

@@ -14,8 +14,7 @@
 //! | [`off_policy`] | what would another policy have earned |
 //! | [`paired`] | is one prediction of the same rows better than another |
 //!
-//! `aimpoint evaluate` and `aimpoint promote` use all but [`uplift`] and [`attribution`], which no command uses yet, and of
-//! [`experiment`] all but CUPED.
+//! `aimpoint evaluate`, `aimpoint experiment` and `aimpoint promote` use them.
 //!
 //! Guarantees: an undefined figure (no rows, only one class) is `None` and a bad number is an error that names it;
 //! no figure is NaN or infinite. Not covered: where rows come from, and how outcomes are joined to decisions.

@@ -20,6 +20,7 @@ fn empty() -> EffectReport {
         confidence: crate::evaluation::Confidence::P95,
         effect: 0.1,
         charts: true,
+        attribution: None,
         labels: false,
     };
     let spec = crate::control::ControlSpec::default();

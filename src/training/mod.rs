@@ -34,6 +34,7 @@ mod rows;
 mod scaled;
 mod split;
 mod table;
+mod uplift;
 
 pub use card::{Card, DataFile, Measured, Part, Spread};
 pub use error::TrainError;
@@ -52,6 +53,7 @@ pub use read::{Dataset, ReadSpec, read};
 pub use rows::{LoggedColumns, Row, RowFile};
 pub use split::Split;
 pub use table::{Table, Value};
+pub use uplift::{UpliftLearner, uplift_scores};
 
 use crate::{
     evaluation::{CurvePoint, Prediction, Summary, log_loss, normalised_entropy, reliability, sketch::Sketch},

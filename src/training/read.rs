@@ -71,6 +71,23 @@ impl Dataset {
         }
         matrix
     }
+
+    /// The given rows alone, without what was noted of all.
+    #[must_use]
+    pub fn only(&self, rows: &[usize]) -> Self {
+        let width = self.features.len();
+        let values = rows.iter().flat_map(|row| &self.values[row * width..(row + 1) * width]);
+        Self {
+            features: self.features.clone(),
+            values: values.copied().collect(),
+            labels: rows.iter().map(|row| self.labels[*row]).collect(),
+            times: self.times.as_ref().map(|all| rows.iter().map(|row| all[*row]).collect()),
+            has_exported_times: self.has_exported_times,
+            groups: self.groups.as_ref().map(|all| rows.iter().map(|row| all[*row].clone()).collect()),
+            fingerprint: self.fingerprint.clone(),
+            notes: Vec::new(),
+        }
+    }
 }
 
 /// Reads a `.csv`, `.csv.gz` or `.parquet` file.

@@ -113,6 +113,18 @@ impl Table {
         self.decode(|| self.scan_parquet(row))
     }
 
+    /// The error for a value that is not as expected.
+    pub fn cell(&self, line: u64, column: usize, expected: &'static str, found: Value<'_>) -> TrainError {
+        TrainError::Cell {
+            path: self.path.clone(),
+            unit: self.unit,
+            line,
+            column: self.columns[column].clone(),
+            expected,
+            found: found.text(),
+        }
+    }
+
     /// Calls the Parquet decoder, which trusts lengths in the file and panics if they are wrong.
     fn decode<T>(&self, call: impl FnOnce() -> Result<T, TrainError>) -> Result<T, TrainError> {
         expecting_panics(call).unwrap_or_else(|panic| {

@@ -146,6 +146,43 @@ fn the_json_has_every_figure_and_compressed_files_give_the_same() {
 }
 
 #[test]
+fn conversions_are_divided_among_the_campaigns_that_touched_the_user() {
+    let (decisions, outcomes) = log();
+    // Two users who clicked, one who did not, and one who is not in the log.
+    let converted = |number: i64, more: &str| {
+        let at = START + 20_000 * SECOND;
+        format!(r#"{{"outcome_id":"b{number}","type":"conversion","occurred_at":{at},{more}}}"#)
+    };
+    let clicked: Vec<i64> = (0..400).filter(|number| outcomes.contains(&format!("\"click{number}\""))).collect();
+    let of_decision = |number: i64| {
+        converted(number, &format!(r#""decision_id":"shop:d-0-{number}","campaign_id":"spring","value":5"#))
+    };
+    let other = converted(1_000, r#""user_key":"nobody","campaign_id":"spring","value":7,"currency":"EUR""#);
+    let outcomes = [outcomes, of_decision(clicked[0]), of_decision(clicked[1]), other].join("\n");
+    let folder = folder_with(&[("aimpoint.toml", CONFIG), ("d.jsonl", &decisions), ("o.jsonl", &outcomes)]);
+    let [config, d, o] = ["aimpoint.toml", "d.jsonl", "o.jsonl"].map(|name| path(&folder, name));
+    let usual = ["evaluate", "--config", &config, &d, &o, "--attribution"];
+    let (code, out, error) = aimpoint(&[&usual[..], &["--format", "json"]].concat(), &[]);
+    assert_eq!(code, 0, "{error}");
+    let found: Value = serde_json::from_str(&out).unwrap();
+    let found = &found["attribution"];
+    assert_eq!((&found["channels"][0], found["touches"][0].as_u64()), (&"spring".into(), Some(clicked.len() as u64)));
+    assert_eq!(
+        (found["conversions"]["total"].as_f64(), found["conversions"]["direct"].as_f64()),
+        (Some(3.0), Some(1.0))
+    );
+    for model in ["first", "last", "linear", "position", "time_decay", "markov", "shapley"] {
+        let credits = found["revenue"]["EUR"]["credits"][model][0].as_f64().unwrap();
+        assert!((credits - 10.0).abs() < 1e-9, "{model}: {credits}");
+    }
+    let (_, text, _) = aimpoint(&usual, &[]);
+    assert!(text.contains("attribution: conversions after clicks of the last 30 days"), "{text}");
+    assert!(text.contains("of 3.0 in all; 1.0 followed no touch"), "{text}");
+    let (code, _, error) = aimpoint(&["evaluate", "--config", &config, &d, "--lookback", "1d"], &[]);
+    assert!(code == 2 && error.contains("--attribution"), "{error}");
+}
+
+#[test]
 fn odd_lines_are_counted_and_named_and_the_others_are_measured() {
     let folder = folder();
     let at = START + 60 * SECOND;

@@ -6,6 +6,7 @@ mod content;
 mod demo;
 mod evaluate;
 mod evaluate_report;
+mod experiment;
 mod export;
 mod failures;
 mod otlp;

@@ -84,6 +84,7 @@ fn plan() -> Plan {
         confidence: Confidence::P95,
         effect: 0.1,
         charts: true,
+        attribution: None,
         labels: false,
     }
 }

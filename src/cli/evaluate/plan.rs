@@ -6,7 +6,7 @@ use crate::{
     cli::Exit,
     config::ConfigLoadError,
     control::{CampaignSetup, micros},
-    effect::{CampaignPlan, Dimension, Label, Plan, PolicyPlan, Rotating, TargetPolicy},
+    effect::{AttributionPlan, CampaignPlan, Dimension, Label, Plan, PolicyPlan, Rotating, TargetPolicy, TouchKind},
     evaluation::Confidence,
     targeting::{
         campaign::CampaignSpec,
@@ -33,8 +33,17 @@ pub(in crate::cli) struct Asked {
     /// The relative effect that experiments are planned for; 0 is a tenth.
     pub(in crate::cli) effect: f64,
     pub(in crate::cli) charts: bool,
+    pub(in crate::cli) attribution: Option<Attribution>,
     /// Whether each label is told.
     pub(in crate::cli) labels: bool,
+}
+
+/// What is asked of an attribution.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cli) struct Attribution {
+    touch: TouchKind,
+    lookback: Option<Duration>,
+    half_life: Duration,
 }
 
 impl Asked {
@@ -47,6 +56,11 @@ impl Asked {
             confidence: args.confidence.into(),
             effect: args.effect,
             charts: !args.report.is_empty(),
+            attribution: args.attribution.then(|| Attribution {
+                touch: args.touch,
+                lookback: args.lookback,
+                half_life: args.half_life,
+            }),
             labels: false,
         }
     }
@@ -85,6 +99,11 @@ pub(in crate::cli) fn plan_of(setup: &Setup, asked: Asked) -> anyhow::Result<(Ve
         confidence: asked.confidence,
         effect: if asked.effect > 0.0 { asked.effect } else { EFFECT },
         minimum_audience: pipeline.targeting.minimum_audience,
+        attribution: asked.attribution.map(|of| AttributionPlan {
+            touch: of.touch,
+            lookback: micros(of.lookback.unwrap_or(attribution.click)),
+            half_life: of.half_life,
+        }),
         charts: asked.charts,
         labels: asked.labels,
     };

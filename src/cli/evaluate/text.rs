@@ -4,9 +4,9 @@
 
 use super::feeds::{Faults, Report};
 use crate::{
-    effect::{EffectReport, GroupReport, PolicyReport, Span, Totals, TrialReport, age},
+    effect::{AttributionReport, EffectReport, GroupReport, PolicyReport, Span, Totals, TouchKind, TrialReport, age},
     evaluation::{
-        Bounded, Interval,
+        Bounded, Interval, attribution,
         business::Rate,
         off_policy::{Estimate, Report as Estimates},
     },
@@ -24,7 +24,7 @@ const GROUPS_SHOWN: usize = 50;
 pub(super) fn report(of: &Report) -> String {
     let mut lines = Vec::new();
     head(of, &mut lines);
-    let EffectReport { all, by, experiments, policy, policies, .. } = &of.effect;
+    let EffectReport { all, by, experiments, attribution, policy, policies, .. } = &of.effect;
     tables("all", std::slice::from_ref(all), &mut lines);
     for grouping in by {
         tables(&grouping.by, &grouping.groups, &mut lines);
@@ -34,6 +34,9 @@ pub(super) fn report(of: &Report) -> String {
     }
     for trial in experiments {
         experiment(trial, &mut lines);
+    }
+    if let Some(attribution) = attribution {
+        attributed(attribution, &mut lines);
     }
     if let Some(name) = policy {
         estimates(name, policies, &mut lines);
@@ -290,6 +293,34 @@ fn experiment(of: &TrialReport, lines: &mut Vec<String>) {
                 number(any_time.p_value)
             ));
         }
+    }
+}
+
+/// The conversions and the money that each campaign earned, by model.
+fn attributed(of: &AttributionReport, lines: &mut Vec<String>) {
+    let touch = if of.touch == TouchKind::Click { "clicks" } else { "impressions" };
+    lines.extend([String::new(), format!("attribution: conversions after {touch} of the last {}", age(of.lookback))]);
+    let money = of.revenue.iter().map(|(currency, it)| (currency.as_str(), it));
+    for (what, it) in [("conversions", &of.conversions)].into_iter().chain(money.filter(|(_, it)| it.total > 0.0)) {
+        let models = ["first", "last", "linear", "position", "time decay", "Markov", "Shapley"];
+        let mut rows = vec![titled(&[&[what, "touches"][..], &models].concat())];
+        for (at, (name, touches)) in of.channels.iter().zip(&of.touches).enumerate() {
+            let credit = |model| {
+                let credits = it.credits.get(model).and_then(Option::as_ref);
+                credits.and_then(|credits| credits.get(at)).map_or_else(|| DASH.to_owned(), |it| format!("{it:.1}"))
+            };
+            let credits = attribution::Model::ALL.iter().map(credit);
+            rows.push([name.clone(), touches.to_string()].into_iter().chain(credits).collect());
+        }
+        table(&rows, lines);
+        lines.push(format!("  of {:.1} in all; {:.1} followed no touch", it.total, it.direct));
+    }
+    lines.push(format!("  {} users were touched, and no conversion followed in time", of.lost));
+    if of.cut > 0 {
+        lines.push(format!("  of {} journeys, only the last 256 touches count", of.cut));
+    }
+    if of.users_one_in > 1 {
+        lines.push(format!("  of 1 user in {}", of.users_one_in));
     }
 }
 

@@ -109,6 +109,7 @@ fn evaluate_log(policy: PolicyPlan, decisions: &[(i64, String)], outcomes: &[(i6
         confidence: Confidence::P95,
         effect: 0.1,
         charts: false,
+        attribution: None,
         labels: false,
     };
     evaluate_with(&ControlSpec::default(), plan, Some(policy), decisions, outcomes)

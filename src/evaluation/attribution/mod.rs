@@ -76,6 +76,7 @@ pub struct Touch {
 
 /// How to divide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Model {
     /// All to the first touch.
     First,
