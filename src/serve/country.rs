@@ -24,14 +24,13 @@ const CODES: &str = "\
 /// The bytes of a pair of codes and the space behind it.
 const STEP: usize = 6;
 
-/// The code of two letters for one of three, in capital letters; a code of two letters is returned as it is. Empty if the
-/// code is not known.
-pub(super) fn two_letters(code: &str) -> &str {
+/// The code of two letters for one of two or three, in capital letters. `None` if no country has the code.
+pub(super) fn two_letters(code: &str) -> Option<&str> {
     if code.len() == 2 {
-        return code;
+        return CODES.as_bytes().chunks(STEP).any(|pair| pair.get(3..5) == Some(code.as_bytes())).then_some(code);
     }
     if code.len() != 3 || !code.bytes().all(|letter| letter.is_ascii_uppercase()) {
-        return "";
+        return None;
     }
     let (mut low, mut high) = (0, CODES.len().div_ceil(STEP));
     while low < high {
@@ -40,10 +39,10 @@ pub(super) fn two_letters(code: &str) -> &str {
         match pair[..3].cmp(code) {
             std::cmp::Ordering::Less => low = middle + 1,
             std::cmp::Ordering::Greater => high = middle,
-            std::cmp::Ordering::Equal => return &pair[3..],
+            std::cmp::Ordering::Equal => return Some(&pair[3..]),
         }
     }
-    ""
+    None
 }
 
 #[cfg(test)]
@@ -56,19 +55,29 @@ mod tests {
         assert_eq!(pairs.len(), 249);
         assert!(pairs.is_sorted());
         for pair in pairs {
-            assert_eq!(two_letters(&pair[..3]), &pair[3..]);
+            assert_eq!(two_letters(&pair[..3]), Some(&pair[3..]));
+            assert_eq!(two_letters(&pair[3..]), Some(&pair[3..]));
         }
         for (code, found) in [
-            ("DEU", "DE"),
-            ("USA", "US"),
-            ("GBR", "GB"),
-            ("CHE", "CH"),
-            ("DE", "DE"),
-            ("XXX", ""),
-            ("deu", ""),
-            ("ZZZ", ""),
-            ("", ""),
-            ("DEUT", ""),
+            ("DEU", Some("DE")),
+            ("USA", Some("US")),
+            ("GBR", Some("GB")),
+            ("CHE", Some("CH")),
+            ("DE", Some("DE")),
+            ("XXX", None),
+            ("deu", None),
+            ("ZZZ", None),
+            ("", None),
+            ("DEUT", None),
+            // What is taken for a country now and then, and is none.
+            ("EU", None),
+            ("UK", None),
+            ("ZZ", None),
+            ("de", None),
+            ("EUDE", None),
+            // The end of one pair and the start of the next.
+            ("W ", None),
+            ("ü", None),
         ] {
             assert_eq!(two_letters(code), found, "{code}");
         }

@@ -35,6 +35,8 @@ pub enum Enrichment {
     Expired,
     /// The user is in no segment, and there is nothing else to propose.
     NoSegments,
+    /// There is nothing to change about the deals and bids of the request, and segments were not asked for.
+    NoChange,
     /// The host accepts no change of the kinds that could be proposed.
     NotAsked,
     /// The answer would have come after the host's time was over.
@@ -54,6 +56,7 @@ impl Enrichment {
             Self::Unknown => "unknown",
             Self::Expired => "expired",
             Self::NoSegments => "no_segments",
+            Self::NoChange => "no_change",
             Self::NotAsked => "not_asked",
             Self::Late => "late",
             Self::Elsewhere(_) => "elsewhere",

@@ -2,13 +2,15 @@
 //!
 //! Each thread has its own runtime and accepts from the same sockets, so nothing is handed over between threads.
 //! Connections are kept alive. One above the most that there may be is told to come back later, without its request being
-//! read; such answers have [`TURNING_AWAY_MAX`] places, and beyond them, and with TLS, connections are closed.
+//! read; such answers have [`TURNING_AWAY_MAX`] places, and beyond them, and with TLS, connections are closed. One whose client
+//! does not take its answers is cut ([`Paced`]).
 //!
 //! When the process stops, each connection ends with the answer that it is at.
 
 use super::{
     body::Limits,
     grpc::{self, GrpcAnswerer},
+    paced::Paced,
     routes::{Answerer, Shared, too_many},
     tls::Protocol,
 };
@@ -182,6 +184,7 @@ async fn serve_stream<S>(stream: S, answers: &Answers, mut stop: watch::Receiver
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let stream = Paced::new(stream, answers.shared().limits.write);
     let answerer = match answers {
         Answers::Http(answerer) => answerer,
         Answers::Grpc(answerer) => return grpc::serve(stream, answerer, stop).await,

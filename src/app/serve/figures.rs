@@ -10,12 +10,13 @@ use std::sync::{
 };
 
 const LOOKUPS: [&str; 4] = ["found", "expired", "unknown", "elsewhere"];
-const BID_REQUESTS: [&str; 10] = [
+const BID_REQUESTS: [&str; 11] = [
     "enriched",
     "no_id",
     "unknown",
     "expired",
     "no_segments",
+    "no_change",
     "refused",
     "malformed",
     "not_asked",

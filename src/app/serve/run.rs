@@ -23,7 +23,7 @@ use crate::{
         Instance, Setup, serve_admin,
         start::{Started, start},
     },
-    config::Config,
+    config::{Config, ConfigLoadError},
     config_error::ConfigError,
     logging::Logs,
     metrics::{self, VisibleTimes},
@@ -71,6 +71,7 @@ pub(crate) fn run_serve(
     }
     let instance = Instance::claim(&setup.config)?;
     let settings = Settings::of(&setup, &instance);
+    snapshot::check(&settings).map_err(|error| ConfigLoadError::Invalid(setup.document.explain(&[error])))?;
     let status = RoleStatus::of(RoleName::Serve);
     let (admin, _) = serve_admin(&setup.config, &instance, Some(Arc::clone(logs)), Some(status.clone()))?;
     let otlp = setup.start_otlp(&instance, &admin, &[])?;
