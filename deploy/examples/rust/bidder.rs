@@ -152,12 +152,20 @@ fn follow(user: &str) -> anyhow::Result<()> {
             None => false,
             Some(Ok(message)) => {
                 let key = message.key().unwrap_or_default();
-                match message.payload() {
+                let decision = message.payload().map(serde_json::from_slice).transpose();
+                let is_read = decision.is_ok();
+                match decision {
                     // The user was erased.
-                    None => latest.remove(key),
-                    Some(decision) => latest.insert(key.to_vec(), serde_json::from_slice(decision)?),
-                };
-                key == user.as_bytes()
+                    Ok(None) => drop(latest.remove(key)),
+                    Ok(Some(decision)) => drop(latest.insert(key.to_vec(), decision)),
+                    Err(error) => {
+                        let (partition, offset) = (message.partition(), message.offset());
+                        eprintln!(
+                            "{topic}/{partition} offset {offset}: {error}; this example needs decision.format = json"
+                        );
+                    }
+                }
+                is_read && key == user.as_bytes()
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => behind.remove(&partition) && behind.is_empty(),
             // The client tries again by itself.
