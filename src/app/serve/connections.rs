@@ -123,21 +123,20 @@ async fn accept(listener: tokio::net::TcpListener, answers: Answers, mut stop: w
             Some(Ok((stream, _))) => {
                 // Answers are small and complete: waiting for more of them only delays them.
                 stream.set_nodelay(true).unwrap_or_default();
-                let count = if has_room(answers.shared()) { &open } else { &turning_away };
-                if Arc::ptr_eq(count, &turning_away) {
+                let connected = Connected::begin(&answers);
+                if connected.is_none() {
                     metrics::serve_turned_away("connections");
                     if turning_away.load(Ordering::Relaxed) >= TURNING_AWAY_MAX {
                         continue;
                     }
                 }
-                let (count, is_extra) = (Arc::clone(count), Arc::ptr_eq(count, &turning_away));
+                let count = Arc::clone(if connected.is_some() { &open } else { &turning_away });
                 count.fetch_add(1, Ordering::Relaxed);
                 let (answers, stop) = (answers.clone(), stop.clone());
                 drop(tokio::spawn(async move {
-                    if is_extra {
-                        turn_away(stream, &answers).await;
-                    } else {
-                        serve(stream, &answers, stop).await;
+                    match connected {
+                        Some(connected) => serve(stream, &connected.0, stop).await,
+                        None => turn_away(stream, &answers).await,
                     }
                     count.fetch_sub(1, Ordering::Relaxed);
                 }));
@@ -163,14 +162,25 @@ async fn accept(listener: tokio::net::TcpListener, answers: Answers, mut stop: w
     }
 }
 
-fn has_room(shared: &Shared) -> bool {
-    shared.figures.connections() < shared.limits.connections
+/// The place of a connection, taken before another one is accepted, until this is dropped.
+struct Connected(Answers);
+
+impl Connected {
+    /// `None` if there are as many as there may be.
+    fn begin(answers: &Answers) -> Option<Self> {
+        let Shared { figures, limits, .. } = answers.shared();
+        figures.connect(limits.connections).then(|| Self(answers.clone()))
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.shared().figures.disconnect();
+    }
 }
 
 async fn serve(stream: TcpStream, answers: &Answers, stop: watch::Receiver<bool>) {
-    let Shared { figures, limits, tls, .. } = answers.shared();
-    let Some(_place) = figures.connect(limits.connections) else { return turn_away(stream, answers).await };
-    let Some(tls) = tls else { return serve_stream(stream, answers, stop).await };
+    let Some(tls) = &answers.shared().tls else { return serve_stream(stream, answers, stop).await };
     match tls.accept(stream, answers.protocol()).await {
         Ok(stream) => serve_stream(stream, answers, stop).await,
         Err(error) => {

@@ -226,7 +226,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.commit_if_due(now)?;
         self.write_snapshot_if_due(now)?;
         self.check_for_stall(now)?;
-        self.check_contact(now)?;
+        self.check_contact()?;
         if (1..SMALL_BATCH).contains(&records) {
             let until_due = self.due_at().unwrap_or(now).saturating_sub(now);
             self.clock.pause(self.settings.pace.min(until_due));
@@ -378,10 +378,10 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
     }
 
     /// Warns if no broker answers, and gives up in the end.
-    fn check_contact(&mut self, now: Duration) -> Result<(), EngineError> {
+    fn check_contact(&mut self) -> Result<(), EngineError> {
         let contact = &mut self.protocol.contact;
-        self.progress.health().set_disconnected(contact.is_silent(now));
-        match contact.check(now) {
+        self.progress.health().set_disconnected(contact.is_silent());
+        match contact.check() {
             StallAction::None => Ok(()),
             StallAction::Warn => {
                 tracing::warn!("no broker has answered for half of engine.stall_after");

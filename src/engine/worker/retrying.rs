@@ -119,7 +119,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         })
     }
 
-    /// Makes a call until it succeeds, fails for good, or has been tried enough.
+    /// Makes a call until it succeeds, fails for good, or has been tried enough. Meanwhile nothing is polled, so that neither the
+    /// stall watch nor that of the brokers sees anything: their limit holds here as well.
     fn retry<T, E: Display + Into<EngineError>>(
         &mut self,
         what: &'static str,
@@ -127,12 +128,19 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         is_transient: impl Fn(&E) -> bool,
         mut call: impl FnMut(&mut Self) -> Result<T, E>,
     ) -> Result<T, EngineError> {
+        let begun = self.clock.elapsed();
         loop {
             self.progress.health().beat();
             let error = match call(self) {
                 Err(error) if is_transient(&error) => error,
                 answer => return answer.map_err(Into::into),
             };
+            let time = self.clock.elapsed().saturating_sub(begun);
+            self.progress.health().set_disconnected(time >= self.settings.stall_after / 2);
+            if time >= self.settings.stall_after {
+                tracing::error!(%error, tries = retry.failures() + 1, "{what}");
+                return Err(EngineError::Disconnected { time });
+            }
             let Some(pause) = retry.after_failure(self.clock.elapsed()) else { return Err(error.into()) };
             if let Some(left_out) = logging::rate_limited(what) {
                 tracing::warn!(%error, tries = retry.failures(), left_out, "{what}");

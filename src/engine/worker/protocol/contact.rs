@@ -9,50 +9,53 @@
 use super::StallAction;
 use std::time::Duration;
 
-/// When a broker last answered.
+/// The most time that counts between two reports. A worker that did something else meanwhile has not listened, so that this says
+/// nothing about the brokers.
+const GAP_MAX: Duration = Duration::from_secs(10);
+
+/// For how long no broker has answered.
 #[derive(Debug)]
 pub(crate) struct ContactWatch {
     limit: Duration,
     answers: u64,
-    /// `None` before the first report.
-    answered_at: Option<Duration>,
+    /// When the client last reported; `None` before the first time.
+    reported_at: Option<Duration>,
+    silent: Duration,
     is_warned: bool,
 }
 
 impl ContactWatch {
     /// For a worker that ends after this time without an answer.
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { limit, answers: 0, answered_at: None, is_warned: false }
+        Self { limit, answers: 0, reported_at: None, silent: Duration::ZERO, is_warned: false }
     }
 
     /// Takes in how many answers the client has had so far.
     pub(crate) fn report(&mut self, now: Duration, answers: u64) {
-        if answers != self.answers || self.answered_at.is_none() {
+        let since = now.saturating_sub(self.reported_at.replace(now).unwrap_or(now));
+        if answers == self.answers {
+            self.silent += since.min(GAP_MAX);
+        } else {
             self.answers = answers;
-            self.answered_at = Some(now);
+            self.silent = Duration::ZERO;
             self.is_warned = false;
         }
     }
 
     /// Whether a broker has not answered for half of the limit.
-    pub(crate) fn is_silent(&self, now: Duration) -> bool {
-        self.silent_for(now) >= self.limit / 2
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent >= self.limit / 2
     }
 
     /// What to do. Warns once.
-    pub(crate) fn check(&mut self, now: Duration) -> StallAction {
-        let silent = self.silent_for(now);
-        if silent >= self.limit {
-            StallAction::Stop(silent)
-        } else if silent >= self.limit / 2 && !std::mem::replace(&mut self.is_warned, true) {
+    pub(crate) fn check(&mut self) -> StallAction {
+        if self.silent >= self.limit {
+            StallAction::Stop(self.silent)
+        } else if self.is_silent() && !std::mem::replace(&mut self.is_warned, true) {
             StallAction::Warn
         } else {
             StallAction::None
         }
-    }
-
-    fn silent_for(&self, now: Duration) -> Duration {
-        self.answered_at.map_or(Duration::ZERO, |at| now.saturating_sub(at))
     }
 }
 
@@ -67,30 +70,37 @@ mod tests {
     #[test]
     fn a_worker_without_answers_warns_once_and_ends_in_time() {
         let mut watch = ContactWatch::new(seconds(60));
-        assert_eq!(watch.check(seconds(500)), StallAction::None, "its client has reported nothing");
-        watch.report(seconds(500), 0);
-        for (now, action) in [
-            (seconds(529), StallAction::None),
-            (seconds(530), StallAction::Warn),
-            (seconds(559), StallAction::None),
-            (seconds(560), StallAction::Stop(seconds(60))),
-        ] {
-            // The client keeps reporting.
-            watch.report(now, 0);
-            assert_eq!(watch.check(now), action, "{now:?}");
-            assert_eq!(watch.is_silent(now), now >= seconds(530));
+        assert_eq!(watch.check(), StallAction::None, "its client has reported nothing");
+        for second in 0..=60 {
+            watch.report(seconds(500 + second), 0);
+            let action = match second {
+                30 => StallAction::Warn,
+                60 => StallAction::Stop(seconds(60)),
+                _ => StallAction::None,
+            };
+            assert_eq!(watch.check(), action, "{second}");
+            assert_eq!(watch.is_silent(), second >= 30);
         }
     }
 
     #[test]
     fn an_answer_starts_the_time_again() {
         let mut watch = ContactWatch::new(seconds(60));
+        for second in 0..500 {
+            watch.report(seconds(second), second / 40);
+            assert!(!matches!(watch.check(), StallAction::Stop(_)), "{second}");
+        }
+        watch.report(seconds(500), 100);
+        assert!(!watch.is_silent());
+    }
+
+    #[test]
+    fn what_happens_while_the_worker_does_not_listen_is_not_counted() {
+        let mut watch = ContactWatch::new(seconds(60));
         watch.report(seconds(0), 7);
-        assert_eq!(watch.check(seconds(31)), StallAction::Warn);
-        watch.report(seconds(32), 8);
-        assert!(!watch.is_silent(seconds(33)));
-        assert_eq!(watch.check(seconds(61)), StallAction::None);
-        assert_eq!(watch.check(seconds(62)), StallAction::Warn);
-        assert_eq!(watch.check(seconds(92)), StallAction::Stop(seconds(60)));
+        watch.report(seconds(1_000), 7);
+        assert!(!watch.is_silent());
+        watch.report(seconds(1_001), 8);
+        assert_eq!(watch.check(), StallAction::None);
     }
 }
