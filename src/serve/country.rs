@@ -24,19 +24,28 @@ const CODES: &str = "\
 /// The bytes of a pair of codes and the space behind it.
 const STEP: usize = 6;
 
-/// The code of two letters for one of two or three, in capital letters. `None` if no country has the code.
-pub(super) fn two_letters(code: &str) -> Option<&str> {
-    if code.len() == 2 {
-        return CODES.as_bytes().chunks(STEP).any(|pair| pair.get(3..5) == Some(code.as_bytes())).then_some(code);
-    }
-    if code.len() != 3 || !code.bytes().all(|letter| letter.is_ascii_uppercase()) {
+/// Other codes of two letters, and the country that each stands for: reserved ones for what lies in a country, `UK` and `EL` as
+/// the European Union writes them, and `XK` for Kosovo, which databases of addresses use.
+const OTHERS: [(&str, &str); 6] = [("UK", "GB"), ("EL", "GR"), ("FX", "FR"), ("EA", "ES"), ("IC", "ES"), ("XK", "XK")];
+
+/// The code of two capital letters for one of two or three letters in either case. `None` if it is no country: it might stand
+/// for one with a law.
+pub(super) fn two_letters(code: &str) -> Option<&'static str> {
+    let code = code.trim_ascii();
+    if !code.bytes().all(|letter| letter.is_ascii_alphabetic()) {
         return None;
     }
+    if code.len() == 2 {
+        let codes = CODES.split(' ').map(|pair| &pair[3..]).chain(OTHERS.map(|(other, _)| other));
+        let found = codes.into_iter().find(|it| it.eq_ignore_ascii_case(code))?;
+        return Some(OTHERS.iter().find(|(other, _)| *other == found).map_or(found, |(_, country)| country));
+    }
+    let code = <[u8; 3]>::try_from(code.as_bytes()).ok()?.map(|letter| letter.to_ascii_uppercase());
     let (mut low, mut high) = (0, CODES.len().div_ceil(STEP));
     while low < high {
         let middle = usize::midpoint(low, high);
         let pair = &CODES[middle * STEP..middle * STEP + STEP - 1];
-        match pair[..3].cmp(code) {
+        match pair.as_bytes()[..3].cmp(&code[..]) {
             std::cmp::Ordering::Less => low = middle + 1,
             std::cmp::Ordering::Greater => high = middle,
             std::cmp::Ordering::Equal => return Some(&pair[3..]),
@@ -65,15 +74,18 @@ mod tests {
             ("CHE", Some("CH")),
             ("DE", Some("DE")),
             ("XXX", None),
-            ("deu", None),
+            ("deu", Some("DE")),
+            (" gbr ", Some("GB")),
             ("ZZZ", None),
             ("", None),
             ("DEUT", None),
             // What is taken for a country now and then, and is none.
             ("EU", None),
-            ("UK", None),
+            ("UK", Some("GB")),
+            ("el", Some("GR")),
+            ("XK", Some("XK")),
             ("ZZ", None),
-            ("de", None),
+            ("de", Some("DE")),
             ("EUDE", None),
             // The end of one pair and the start of the next.
             ("W ", None),

@@ -79,7 +79,7 @@ impl<'a> RequestSignals<'a> {
                 coppa: one(coppa, older[5], flag)?,
                 lmt: one(lmt, None, flag)?,
                 // Without a country, the user's place is unknown.
-                country: one(country, None, text)?.map_or(Ok(Cow::default()), in_two_letters)?,
+                country: in_two_letters(&one(country, None, text)?.unwrap_or_default())?,
                 region: one(region, None, text)?.unwrap_or_default(),
             })
         };
@@ -119,7 +119,7 @@ impl<'a> RequestSignals<'a> {
             },
             coppa: regs.and_then(|it| it.coppa),
             lmt: device.and_then(|it| it.lmt),
-            country: geo.map_or(Ok(Cow::default()), |it| in_two_letters(Cow::Borrowed(&it.country)))?,
+            country: in_two_letters(geo.map_or("", |it| &it.country))?,
             region: Cow::Borrowed(geo.map(|it| it.region.as_str()).unwrap_or_default()),
         })
     }
@@ -183,12 +183,10 @@ fn sections(part: Part<'_>) -> Option<SectionIds> {
     part.read::<Vec<i32>>().map(SectionIds::new)
 }
 
-/// A country as consent rules name it. What is no country cannot be read: it might stand for one with a law.
-fn in_two_letters(code: Cow<'_, str>) -> Result<Cow<'_, str>, SignalFault> {
-    let two = match code {
-        Cow::Borrowed("") => Some(Cow::default()),
-        Cow::Borrowed(code) => two_letters(code).map(Cow::Borrowed),
-        Cow::Owned(code) => two_letters(&code).map(|two| Cow::Owned(two.to_owned())),
-    };
-    two.ok_or(SignalFault::Unreadable)
+/// A country as consent rules name it; empty if none is said.
+fn in_two_letters(code: &str) -> Result<Cow<'static, str>, SignalFault> {
+    if code.is_empty() {
+        return Ok(Cow::default());
+    }
+    two_letters(code).map(Cow::Borrowed).ok_or(SignalFault::Unreadable)
 }

@@ -114,13 +114,21 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     fn fence(&mut self) -> Result<(), EngineError> {
         let is_transient = |error: &SinkError| matches!(error, SinkError::Unknown { .. });
-        self.retry("fencing the producers failed: try again", Retry::of_fence(), is_transient, |worker| {
-            worker.sink.fence()
-        })
+        let (begun, limit) = (self.clock.elapsed(), self.settings.stall_after);
+        let what = "fencing the producers failed: try again";
+        let fenced = self.retry(what, Retry::of_fence(begun + limit), is_transient, |worker| worker.sink.fence());
+        let time = self.clock.elapsed().saturating_sub(begun);
+        match fenced {
+            Err(EngineError::Sink(error)) if is_transient(&error) && time >= limit => {
+                tracing::error!(%error, "fencing the producers failed for engine.stall_after");
+                Err(EngineError::Disconnected { time })
+            }
+            fenced => fenced,
+        }
     }
 
     /// Makes a call until it succeeds, fails for good, or has been tried enough. Meanwhile nothing is polled, so that neither the
-    /// stall watch nor that of the brokers sees anything: their limit holds here as well.
+    /// stall watch nor that of the brokers sees anything: the worker is not ready after half of their limit here as well.
     fn retry<T, E: Display + Into<EngineError>>(
         &mut self,
         what: &'static str,
@@ -137,10 +145,6 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
             };
             let time = self.clock.elapsed().saturating_sub(begun);
             self.progress.health().set_disconnected(time >= self.settings.stall_after / 2);
-            if time >= self.settings.stall_after {
-                tracing::error!(%error, tries = retry.failures() + 1, "{what}");
-                return Err(EngineError::Disconnected { time });
-            }
             let Some(pause) = retry.after_failure(self.clock.elapsed()) else { return Err(error.into()) };
             if let Some(left_out) = logging::rate_limited(what) {
                 tracing::warn!(%error, tries = retry.failures(), left_out, "{what}");

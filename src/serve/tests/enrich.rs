@@ -133,7 +133,9 @@ fn signals_that_forbid_it_leave_the_request_unchanged_and_say_why() {
         (r#","device":{"lmt":[]}"#, Some("signal_unreadable")),
         // What is no country might stand for one with a law.
         (r#","device":{"geo":{"country":"EU"}}"#, Some("signal_unreadable")),
-        (r#","device":{"geo":{"country":"UK"}}"#, Some("signal_unreadable")),
+        (r#","device":{"geo":{"country":"UK"}}"#, Some("string_missing")),
+        (r#","device":{"geo":{"country":"deu"}}"#, Some("string_missing")),
+        (r#","device":{"geo":{"country":"ZZ"}}"#, Some("signal_unreadable")),
         (r#","device":{"geo":{"country":"ZZZ"}}"#, Some("signal_unreadable")),
         (r#","device":{"geo":{"country":276}}"#, Some("signal_unreadable")),
         (r#","device":{"geo":{"country":"JPN","region":13}}"#, Some("signal_unreadable")),

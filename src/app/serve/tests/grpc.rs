@@ -339,6 +339,33 @@ fn connections_have_a_limit_and_quiet_ones_end() {
 }
 
 #[test]
+fn a_client_that_leaves_no_room_for_its_answers_loses_its_connection() {
+    let server = server_with_ann(Limits { write: Duration::from_millis(300), ..LIMITS }, None);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ended = runtime.block_on(async {
+        let stream = TcpStream::connect(server.grpc).await.unwrap();
+        let builder = h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(stream);
+        let (send, connection) = builder.await.unwrap();
+        let running = tokio::spawn(connection);
+        // It goes on asking.
+        drop(tokio::spawn(async move {
+            let whole = frame(&about("ann", None).encode_to_vec());
+            let mut answers = Vec::new();
+            while let Ok(mut ready) = send.clone().ready().await {
+                let request = Request::post(format!("http://localhost{MUTATIONS}")).header("te", "trailers");
+                let request = request.header("content-type", "application/grpc").body(()).unwrap();
+                let Ok((answer, mut body)) = ready.send_request(request, false) else { return };
+                body.send_data(whole.clone().into(), true).unwrap_or_default();
+                answers.push(answer);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }));
+        tokio::time::timeout(Duration::from_secs(20), running).await
+    });
+    assert!(ended.is_ok(), "the connection stays");
+}
+
+#[test]
 fn stopping_ends_connections_with_the_answer_that_they_are_at() {
     let server = server_with_ann(LIMITS, None);
     let client = Client::connect(&server);
