@@ -39,7 +39,7 @@ pub enum Exit {
     Io = 74,
     /// A shutdown took longer than its deadline.
     Deadline = 75,
-    /// Records were waiting but nothing was committed for `engine.stall_after`, or a worker hung.
+    /// For `engine.stall_after`, records were waiting but nothing was committed, or no broker answered; or a worker hung.
     Stalled = 76,
     /// Permission denied by the operating system.
     Denied = 77,
@@ -72,7 +72,10 @@ impl Exit {
         (Self::Held, "something about a user who should be erased is still held"),
         (Self::Io, "reading or writing failed, for instance on a full disk"),
         (Self::Deadline, "a shutdown took longer than its deadline"),
-        (Self::Stalled, "records were waiting but nothing was committed for engine.stall_after, or a worker hung"),
+        (
+            Self::Stalled,
+            "for engine.stall_after, records were waiting but nothing was committed, or no broker answered; or a worker hung",
+        ),
         (Self::Denied, "permission denied by the operating system"),
         (Self::Config, "the configuration is wrong"),
         (Self::Library, "ONNX Runtime is missing or too old"),
@@ -197,9 +200,10 @@ impl Exit {
             return Some(match error {
                 FleetError::Deadline { .. } => Self::Deadline,
                 FleetError::Broken(_) => Self::Internal,
-                FleetError::Hung { .. } | FleetError::Worker { error: EngineError::Stalled { .. }, .. } => {
-                    Self::Stalled
-                }
+                FleetError::Hung { .. }
+                | FleetError::Worker {
+                    error: EngineError::Stalled { .. } | EngineError::Disconnected { .. }, ..
+                } => Self::Stalled,
                 FleetError::Worker { error: EngineError::Source(error), .. } => Self::of_source(error),
                 FleetError::Worker { error: EngineError::Sink(SinkError::Fatal { .. }), .. } => Self::Broker,
                 FleetError::Worker { error: EngineError::Sink(_) | EngineError::Commit { .. }, .. } => Self::Broker,

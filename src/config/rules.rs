@@ -1,7 +1,13 @@
 //! The rules that a key's type alone cannot express: across keys, names, and how many there may be.
 
 use super::Config;
-use crate::{config_error::ConfigError, engine::Delivery, inference::Experiment, kafka::uses_consumer_protocol};
+use crate::{
+    config_error::ConfigError,
+    decision::{DecisionFormat, DecisionSpec},
+    engine::Delivery,
+    inference::Experiment,
+    kafka::uses_consumer_protocol,
+};
 
 /// Maximum number of each. A feature is a column of each batch, and a segment an entry of each decision.
 const FEATURES_MAX: usize = 4_096;
@@ -46,6 +52,7 @@ impl Config {
         self.check_shadows(errors);
         self.check_membership(errors);
         self.check_emission(errors);
+        self.check_seat(errors);
         self.check_names(errors);
         errors.extend(self.too_many());
     }
@@ -135,6 +142,25 @@ impl Config {
 
     /// A killed process leaves its membership behind. With the classic protocol its successor takes it over; with the
     /// consumer protocol the broker rejects the successor until the old session has ended.
+    /// Checks that somebody uses the seat. That of an ARTF decision is checked with its campaigns.
+    fn check_seat(&self, errors: &mut Vec<ConfigError>) {
+        let DecisionSpec { seat, format, .. } = &self.pipeline.decision;
+        if seat.is_empty() || *format == DecisionFormat::Artf {
+            return;
+        }
+        let has_agents = self.serve.as_ref().is_some_and(|serve| serve.grpc.is_some());
+        if !has_agents || !format.is_complete() {
+            errors.push(
+                ConfigError::new("decision.seat", "nothing here uses the seat").hint(
+                    "add [serve.grpc], which shades bids; set decision.format = \"artf\"; or remove decision.seat",
+                ),
+            );
+        } else if seat.contains('/') {
+            let message = "the path of a bid is /seatbid/{seat}/bid/{id}, so the seat may not contain a slash";
+            errors.push(ConfigError::new("decision.seat", message));
+        }
+    }
+
     fn check_membership(&self, errors: &mut Vec<ConfigError>) {
         if self.app.static_membership && uses_consumer_protocol(&self.kafka.consumer_settings()) {
             errors.push(

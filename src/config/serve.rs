@@ -160,6 +160,25 @@ mod tests {
     }
 
     #[test]
+    fn a_seat_is_for_the_decisions_or_for_the_bids_that_serve_shades() {
+        let agents = "[consent]\nenabled = false\n[serve.grpc]\n";
+        for (text, fault) in [
+            (format!("{agents}[decision]\nseat = \"s1\""), None),
+            (format!("{agents}[decision]\nseat = \"s1\"\nformat = \"protobuf\""), None),
+            (format!("{agents}[decision]\nseat = \"s/1\""), Some("the seat may not contain a slash")),
+            ("[serve]\n[decision]\nseat = \"s1\"".to_owned(), Some("decision.seat: nothing here uses the seat")),
+            ("[decision]\nseat = \"s1\"".to_owned(), Some("decision.seat: nothing here uses the seat")),
+            ("[decision]\nformat = \"artf\"\nseat = \"s1\"".to_owned(), None),
+        ] {
+            match (config(&text), fault) {
+                (Ok(config), None) => assert_eq!(config.pipeline.decision.seat, "s1"),
+                (Err(message), Some(part)) => assert!(message.contains(part), "{text}: {message}"),
+                (other, _) => panic!("{text}: {:?}", other.map(drop)),
+            }
+        }
+    }
+
+    #[test]
     fn paths_of_files_are_relative_to_the_configuration() {
         let text = "[serve]\ntoken_file = \"token\"\nsnapshot = \"s\"\ntls = { certificate = \"c\", key = \"k\", client_ca = \"/a\" }\n";
         let text = text.to_owned();

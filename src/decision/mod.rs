@@ -268,14 +268,10 @@ impl Encoder {
             }
             DecisionFormat::Artf => Form::Artf(Box::new(projection::Artf::new(spec, constants, targets, errors))),
         };
-        let is_set = [
-            ("provider", !spec.provider.is_empty(), DecisionFormat::OpenRtb, "an OpenRTB decision names its provider"),
-            ("seat", !spec.seat.is_empty(), DecisionFormat::Artf, "an ARTF decision names a seat"),
-        ];
-        for (key, _, of, only) in is_set.into_iter().filter(|(_, is_set, of, _)| *is_set && *of != spec.format) {
+        if !spec.provider.is_empty() && spec.format != DecisionFormat::OpenRtb {
             errors.push(
-                ConfigError::new(format!("decision.{key}"), format!("only {only}"))
-                    .hint(format!("set decision.format = {:?}, or remove decision.{key}", of.name())),
+                ConfigError::new("decision.provider", "only an OpenRTB decision names its provider")
+                    .hint("set decision.format = \"openrtb\", or remove decision.provider"),
             );
         }
         if !(0.0..=1.0).contains(&spec.features_share) {

@@ -21,7 +21,7 @@ pub struct DecisionSpec {
     pub features_share: f64,
     /// For `format = "openrtb"`: who provides the segments.
     pub provider: ProviderSpec,
-    /// For `format = "artf"`: the seat under which the campaigns bid.
+    /// The seat under which the campaigns bid: for `format = "artf"`, and for the bids that `aimpoint serve` shades (`[serve.grpc]`).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub seat: String,
     /// For `format = "flat"`: member name in the object → path into the decision, such as `score.raw` or

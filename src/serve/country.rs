@@ -24,26 +24,34 @@ const CODES: &str = "\
 /// The bytes of a pair of codes and the space behind it.
 const STEP: usize = 6;
 
-/// The code of two letters for one of three, in capital letters; a code of two letters is returned as it is. Empty if the
-/// code is not known.
-pub(super) fn two_letters(code: &str) -> &str {
+/// Other codes of two letters, and the country that each stands for: reserved ones for what lies in a country, `UK` and `EL` as
+/// the European Union writes them, and `XK` for Kosovo, which databases of addresses use.
+const OTHERS: [(&str, &str); 6] = [("UK", "GB"), ("EL", "GR"), ("FX", "FR"), ("EA", "ES"), ("IC", "ES"), ("XK", "XK")];
+
+/// The code of two capital letters for one of two or three letters in either case. `None` if it is no country: it might stand
+/// for one with a law.
+pub(super) fn two_letters(code: &str) -> Option<&'static str> {
+    let code = code.trim_ascii();
+    if !code.bytes().all(|letter| letter.is_ascii_alphabetic()) {
+        return None;
+    }
     if code.len() == 2 {
-        return code;
+        let codes = CODES.split(' ').map(|pair| &pair[3..]).chain(OTHERS.map(|(other, _)| other));
+        let found = codes.into_iter().find(|it| it.eq_ignore_ascii_case(code))?;
+        return Some(OTHERS.iter().find(|(other, _)| *other == found).map_or(found, |(_, country)| country));
     }
-    if code.len() != 3 || !code.bytes().all(|letter| letter.is_ascii_uppercase()) {
-        return "";
-    }
+    let code = <[u8; 3]>::try_from(code.as_bytes()).ok()?.map(|letter| letter.to_ascii_uppercase());
     let (mut low, mut high) = (0, CODES.len().div_ceil(STEP));
     while low < high {
         let middle = usize::midpoint(low, high);
         let pair = &CODES[middle * STEP..middle * STEP + STEP - 1];
-        match pair[..3].cmp(code) {
+        match pair.as_bytes()[..3].cmp(&code[..]) {
             std::cmp::Ordering::Less => low = middle + 1,
             std::cmp::Ordering::Greater => high = middle,
-            std::cmp::Ordering::Equal => return &pair[3..],
+            std::cmp::Ordering::Equal => return Some(&pair[3..]),
         }
     }
-    ""
+    None
 }
 
 #[cfg(test)]
@@ -56,19 +64,32 @@ mod tests {
         assert_eq!(pairs.len(), 249);
         assert!(pairs.is_sorted());
         for pair in pairs {
-            assert_eq!(two_letters(&pair[..3]), &pair[3..]);
+            assert_eq!(two_letters(&pair[..3]), Some(&pair[3..]));
+            assert_eq!(two_letters(&pair[3..]), Some(&pair[3..]));
         }
         for (code, found) in [
-            ("DEU", "DE"),
-            ("USA", "US"),
-            ("GBR", "GB"),
-            ("CHE", "CH"),
-            ("DE", "DE"),
-            ("XXX", ""),
-            ("deu", ""),
-            ("ZZZ", ""),
-            ("", ""),
-            ("DEUT", ""),
+            ("DEU", Some("DE")),
+            ("USA", Some("US")),
+            ("GBR", Some("GB")),
+            ("CHE", Some("CH")),
+            ("DE", Some("DE")),
+            ("XXX", None),
+            ("deu", Some("DE")),
+            (" gbr ", Some("GB")),
+            ("ZZZ", None),
+            ("", None),
+            ("DEUT", None),
+            // What is taken for a country now and then, and is none.
+            ("EU", None),
+            ("UK", Some("GB")),
+            ("el", Some("GR")),
+            ("XK", Some("XK")),
+            ("ZZ", None),
+            ("de", Some("DE")),
+            ("EUDE", None),
+            // The end of one pair and the start of the next.
+            ("W ", None),
+            ("ü", None),
         ] {
             assert_eq!(two_letters(code), found, "{code}");
         }

@@ -3,10 +3,11 @@
 //! Guarantees:
 //! - Every byte of the request that is not ours stays as it is. The segments are inserted as one or more Data objects at
 //!   the end of `user.data`; nothing else is rewritten.
-//! - Existing Data objects of the same provider are replaced, so a request that is enriched twice has them once. The
-//!   provider is the same if `id` and `name` are those that are configured.
+//! - Existing Data objects of the same provider are replaced, so a request that is enriched twice has them once. If there is
+//!   no usable decision about the user any more, or no segment in it, they are removed. The provider is the same if `id` and
+//!   `name` are those that are configured.
 //! - Neither `yob` nor `gender` is written, and ids are strings.
-//! - If the consent signals do not permit it, the request is returned unchanged, and no user is looked up.
+//! - If the consent signals do not permit it, or another process has the user, the request is returned unchanged, and no user is looked up.
 
 use super::{
     identity::Identities,
@@ -35,6 +36,8 @@ pub enum Enrichment {
     Expired,
     /// The user is in no segment, and there is nothing else to propose.
     NoSegments,
+    /// There is nothing to change about the deals and bids of the request, and segments were not asked for.
+    NoChange,
     /// The host accepts no change of the kinds that could be proposed.
     NotAsked,
     /// The answer would have come after the host's time was over.
@@ -54,6 +57,7 @@ impl Enrichment {
             Self::Unknown => "unknown",
             Self::Expired => "expired",
             Self::NoSegments => "no_segments",
+            Self::NoChange => "no_change",
             Self::NotAsked => "not_asked",
             Self::Late => "late",
             Self::Elsewhere(_) => "elsewhere",
@@ -114,7 +118,13 @@ impl Enricher {
                     self.write(request, place, &segments, to);
                     return Ok(Enrichment::Enriched);
                 }
-                Err(why) => why,
+                Err(why) => {
+                    if matches!(why, Enrichment::NoSegments | Enrichment::Unknown | Enrichment::Expired) {
+                        place.write_without_ours(request, to);
+                        return Ok(why);
+                    }
+                    why
+                }
             },
         };
         to.extend_from_slice(request.as_bytes());
@@ -122,12 +132,7 @@ impl Enricher {
     }
 
     fn write(&self, request: &str, target: Target, segments: &[WireSegment], to: &mut Vec<u8>) {
-        let mut copied = 0;
-        for (from, end) in &target.ours {
-            to.extend_from_slice(&request.as_bytes()[copied..*from]);
-            copied = *end;
-        }
-        to.extend_from_slice(&request.as_bytes()[copied..target.start]);
+        target.write_start(request, to);
         to.extend_from_slice(target.before.as_bytes());
         let from = to.len();
         self.provider.write_data(segments.iter(), to);
@@ -185,6 +190,22 @@ struct Target {
 }
 
 impl Target {
+    /// Appends the request up to the place, without the older objects.
+    fn write_start(&self, request: &str, to: &mut Vec<u8>) {
+        let mut copied = 0;
+        for (from, end) in &self.ours {
+            to.extend_from_slice(&request.as_bytes()[copied..*from]);
+            copied = *end;
+        }
+        to.extend_from_slice(&request.as_bytes()[copied..self.start]);
+    }
+
+    /// Appends the request without the older objects.
+    fn write_without_ours(&self, request: &str, to: &mut Vec<u8>) {
+        self.write_start(request, to);
+        to.extend_from_slice(&request.as_bytes()[self.start..]);
+    }
+
     fn of(root: Part<'_>, user: Option<Part<'_>>, provider: &ServeProviderSpec) -> Result<Self, Malformed> {
         let Some(user) = user else {
             let null = root.null_member("user");

@@ -41,7 +41,9 @@ pub(crate) use mutate::empty_response;
 pub use mutate::example_request;
 pub use record::{Change, RecordReader, Refusal};
 pub use share::PartitionOf;
-pub use snapshot::{Position, SnapshotFault, SnapshotHead, SnapshotReader, write_snapshot};
+pub use snapshot::{
+    Position, SNAPSHOT_START, SnapshotFault, SnapshotHead, SnapshotReader, is_snapshot, write_snapshot,
+};
 pub use spec::{
     AgentType, IdentityField, IdentitySpec, ServeGrpcSpec, ServePartitions, ServeProviderSpec, ServeSpec, ServeTlsSpec,
     TOKEN_FAULT, is_origin, is_token, origin_of,

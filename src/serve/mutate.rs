@@ -9,7 +9,8 @@
 //! Guarantees:
 //! - Only what the host accepts is proposed: `applicable_intents`. A host that names none accepts everything.
 //! - A bid is ours if it has our seat and names a campaign of the decision. Its price is only ever lowered, in its own
-//!   currency, and never to nothing.
+//!   currency, never to nothing, and never below the floor of its deal or impression. If that floor is not known, or is in another
+//!   currency, the price stays.
 //! - If the consent signals of a request do not permit it, nothing is proposed, and no user is looked up.
 //!
 //! Limits: no more proposals than the request has impressions and bids, and one. Left out on purpose: the taxonomy of
@@ -43,7 +44,7 @@ use crate::{
     },
 };
 
-/// The currency of a bid response that names none.
+/// The currency of prices and floors that name none.
 const CURRENCY: &str = "USD";
 
 /// Proposes changes. Each thread has its own.
@@ -102,10 +103,11 @@ impl Mutator {
             mutations.extend(bid_request.imp.iter().filter_map(|imp| activate_deals(imp, &targeting.campaigns)));
         }
         if let Some(bids) = request.bid_response.as_ref().filter(|_| shades) {
-            self.shade(bids, &targeting.campaigns, &mut mutations);
+            let imps = bid_request.map_or(&[][..], |it| &it.imp);
+            self.shade(bids, imps, &targeting.campaigns, &mut mutations);
         }
         if mutations.is_empty() {
-            return (empty(), Enrichment::NoSegments);
+            return (empty(), if segments { Enrichment::NoSegments } else { Enrichment::NoChange });
         }
         let model_version = targeting.model.map(|model| model.version).unwrap_or_default();
         let metadata = Metadata { api_version: API_VERSION.to_owned(), model_version };
@@ -113,15 +115,16 @@ impl Mutator {
     }
 
     /// Lowers the prices of our bids to those of the decision.
-    fn shade(&self, response: &BidResponse, campaigns: &[v1::CampaignOffer], to: &mut Vec<Mutation>) {
+    fn shade(&self, response: &BidResponse, imps: &[Imp], campaigns: &[v1::CampaignOffer], to: &mut Vec<Mutation>) {
         if self.seat.is_empty() {
             return;
         }
-        let currency = if response.cur.is_empty() { CURRENCY } else { &response.cur };
+        let currency = or_default(&response.cur);
         for SeatBid { bid, seat } in response.seatbid.iter().filter(|it| it.seat == self.seat) {
             for bid in bid {
                 let campaign = campaigns.iter().find(|it| it.id == bid.cid && it.currency == currency);
-                if let Some(price) = campaign.map(price).filter(|price| *price > 0.0 && *price < bid.price)
+                let price = campaign.and_then(|campaign| price(campaign, floor(bid, imps, currency)?));
+                if let Some(price) = price.filter(|price| *price > 0.0 && *price < bid.price)
                     && is_in_path(seat)
                     && is_in_path(&bid.id)
                 {
@@ -189,10 +192,32 @@ fn lower(seat: &str, bid: &Bid, price: f64) -> Mutation {
     }
 }
 
-/// The price to bid: the shaded one if there is one. The nearest number to the decimal one.
-fn price(offer: &v1::CampaignOffer) -> f64 {
-    let micros = if offer.shaded_micros > 0 { offer.shaded_micros } else { offer.bid_micros };
-    micros as f64 / 1e6
+/// The price to bid: the shaded one if there is one, but not less than the floor. `None` if the floor is above the bid. The nearest
+/// number to the decimal one.
+fn price(offer: &v1::CampaignOffer, floor: f64) -> Option<f64> {
+    let bid = offer.bid_micros as f64 / 1e6;
+    let best = if offer.shaded_micros > 0 { offer.shaded_micros as f64 / 1e6 } else { bid };
+    Some(best.max(floor)).filter(|price| *price <= bid.max(best))
+}
+
+/// What a bid costs at least, in this currency: the floor of its deal, or that of its impression. `None` if it is not known: the
+/// request has no such impression or deal, or the floor has another currency.
+fn floor(bid: &Bid, imps: &[Imp], currency: &str) -> Option<f64> {
+    let imp = imps.iter().find(|imp| imp.id == bid.impid)?;
+    let (floor, floor_currency) = if bid.dealid.is_empty() {
+        (imp.bidfloor, &imp.bidfloorcur)
+    } else {
+        let deal = imp.pmp.iter().flat_map(|pmp| &pmp.deals).find(|deal| deal.id == bid.dealid)?;
+        (deal.bidfloor, &deal.bidfloorcur)
+    };
+    // What is no number is above every price.
+    let floor = if floor.is_nan() { f64::INFINITY } else { floor.max(0.0) };
+    (floor == 0.0 || or_default(floor_currency) == currency).then_some(floor)
+}
+
+/// A currency, or that of OpenRTB if none is named.
+fn or_default(currency: &str) -> &str {
+    if currency.is_empty() { CURRENCY } else { currency }
 }
 
 /// Whether a name can be a part of a path: with a slash, the path might be that of another bid.

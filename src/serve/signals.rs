@@ -78,9 +78,9 @@ impl<'a> RequestSignals<'a> {
                 gpc: one(older[4], None, flag)?,
                 coppa: one(coppa, older[5], flag)?,
                 lmt: one(lmt, None, flag)?,
-                // Without a country, or with an unknown form of one, the user's place is unknown.
-                country: country.and_then(Part::text).map(in_two_letters).unwrap_or_default(),
-                region: region.and_then(Part::text).unwrap_or_default(),
+                // Without a country, the user's place is unknown.
+                country: in_two_letters(&one(country, None, text)?.unwrap_or_default())?,
+                region: one(region, None, text)?.unwrap_or_default(),
             })
         };
         Ok(all())
@@ -119,7 +119,7 @@ impl<'a> RequestSignals<'a> {
             },
             coppa: regs.and_then(|it| it.coppa),
             lmt: device.and_then(|it| it.lmt),
-            country: Cow::Borrowed(geo.map(|it| two_letters(&it.country)).unwrap_or_default()),
+            country: in_two_letters(geo.map_or("", |it| &it.country))?,
             region: Cow::Borrowed(geo.map(|it| it.region.as_str()).unwrap_or_default()),
         })
     }
@@ -183,9 +183,10 @@ fn sections(part: Part<'_>) -> Option<SectionIds> {
     part.read::<Vec<i32>>().map(SectionIds::new)
 }
 
-fn in_two_letters(code: Cow<'_, str>) -> Cow<'_, str> {
-    match code {
-        Cow::Borrowed(code) => Cow::Borrowed(two_letters(code)),
-        Cow::Owned(code) => Cow::Owned(two_letters(&code).to_owned()),
+/// A country as consent rules name it; empty if none is said.
+fn in_two_letters(code: &str) -> Result<Cow<'static, str>, SignalFault> {
+    if code.is_empty() {
+        return Ok(Cow::default());
     }
+    two_letters(code).map(Cow::Borrowed).ok_or(SignalFault::Unreadable)
 }

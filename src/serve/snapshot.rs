@@ -17,6 +17,18 @@ use std::{
 /// The first bytes, including the version. Before version 2, decisions had the features that their models were given.
 const MAGIC: &[u8; 8] = b"AIMSERV2";
 
+/// The first bytes of every version.
+const MAGIC_OF_ALL: &[u8] = MAGIC.split_at(7).0;
+
+/// Whether a file that begins with these bytes can be a snapshot, of any version. `first`: at least [`SNAPSHOT_START`] bytes, or
+/// the whole file.
+pub fn is_snapshot(first: &[u8]) -> bool {
+    first.starts_with(MAGIC_OF_ALL) || MAGIC_OF_ALL.starts_with(first)
+}
+
+/// How many bytes tell whether a file is a snapshot.
+pub const SNAPSHOT_START: usize = MAGIC_OF_ALL.len();
+
 /// The kinds of entries.
 const DECISION: u8 = 1;
 const END: u8 = 2;

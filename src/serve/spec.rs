@@ -41,10 +41,17 @@ pub struct ServeSpec {
     pub body_max: ByteSize,
     /// The most users of one request, 1 to 100000.
     pub batch_max: usize,
+    /// The length from which on an answer about several users leaves out those that remain (`left_out`), 1 KiB to 64 MiB.
+    #[schemars(with = "String")]
+    pub answer_max: ByteSize,
     /// How long the body of a request may take to arrive, 10 ms to 1 min.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub body_timeout: Duration,
+    /// How long answers may wait for a client to take 64 KiB more of them, or all, 100 ms to 1 min. Then the connection is cut.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub write_timeout: Duration,
     /// How long a connection may be silent between two requests, and how long the head of one may take, 1 s to 1 h.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
@@ -101,7 +108,9 @@ impl Default for ServeSpec {
             requests_max: 256,
             body_max: ByteSize::kib(256),
             batch_max: 1_000,
+            answer_max: ByteSize::mib(4),
             body_timeout: Duration::from_secs(1),
+            write_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_mins(1),
             stale_max: Duration::from_mins(1),
             drain: Duration::from_secs(5),
@@ -358,6 +367,7 @@ impl ServeSpec {
         let shown = crate::duration::display;
         for (key, value, least, most) in [
             ("body_timeout", self.body_timeout, Duration::from_millis(10), Duration::from_mins(1)),
+            ("write_timeout", self.write_timeout, Duration::from_millis(100), Duration::from_mins(1)),
             ("idle_timeout", self.idle_timeout, SECOND, Duration::from_hours(1)),
             ("stale_max", self.stale_max, SECOND, Duration::from_hours(24)),
             ("drain", self.drain, Duration::ZERO, Duration::from_mins(10)),
@@ -379,9 +389,13 @@ impl ServeSpec {
                 errors.push(ConfigError::new(format!("serve.{key}"), message).hint("leave it out for the default"));
             }
         }
-        if !(ByteSize::kib(1)..=ByteSize::mib(16)).contains(&self.body_max) {
-            let message = format!("{} is not between 1 KiB and 16 MiB", self.body_max);
-            errors.push(ConfigError::new("serve.body_max", message).hint("leave it out for the default"));
+        for (key, value, most) in
+            [("body_max", self.body_max, ByteSize::mib(16)), ("answer_max", self.answer_max, ByteSize::mib(64))]
+        {
+            if !(ByteSize::kib(1)..=most).contains(&value) {
+                let message = format!("{value} is not between 1 KiB and {most}");
+                errors.push(ConfigError::new(format!("serve.{key}"), message).hint("leave it out for the default"));
+            }
         }
     }
 }

@@ -94,6 +94,7 @@ impl ClientContext for Context {
                 .map(|it| Duration::from_micros(it.p99.max(0) as u64))
                 .max()
                 .unwrap_or_default(),
+            answers: u64::try_from(statistics.rx).ok(),
             errors: brokers().map(|it| it.txerrs + it.rxerrs + it.req_timeouts).sum(),
             disconnects: brokers().map(|it| it.disconnects.unwrap_or_default().max(0) as u64).sum(),
         };

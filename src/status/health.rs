@@ -49,6 +49,7 @@ pub struct Health {
     moved_ms: AtomicU64,
     held: AtomicU64,
     is_behind: AtomicBool,
+    is_disconnected: AtomicBool,
     skipped: AtomicU64,
     doubted: AtomicU64,
     restoring: Mutex<Vec<Restoring>>,
@@ -62,6 +63,7 @@ impl Default for Health {
             moved_ms: AtomicU64::new(0),
             held: AtomicU64::new(0),
             is_behind: AtomicBool::new(false),
+            is_disconnected: AtomicBool::new(false),
             skipped: AtomicU64::new(0),
             doubted: AtomicU64::new(0),
             restoring: Mutex::default(),
@@ -89,6 +91,11 @@ impl Health {
     /// Records are waiting without progress.
     pub fn behind(&self) {
         self.is_behind.store(true, Ordering::Relaxed);
+    }
+
+    /// Sets whether no broker has answered for half of `engine.stall_after`.
+    pub fn set_disconnected(&self, is_disconnected: bool) {
+        self.is_disconnected.store(is_disconnected, Ordering::Relaxed);
     }
 
     /// Counts input records that were deleted before they were read.
@@ -119,6 +126,11 @@ impl Health {
     /// Whether records have been waiting without progress for half of `engine.stall_after`.
     pub fn is_behind(&self) -> bool {
         self.is_behind.load(Ordering::Relaxed)
+    }
+
+    /// Whether no broker has answered for half of `engine.stall_after`.
+    pub fn is_disconnected(&self) -> bool {
+        self.is_disconnected.load(Ordering::Relaxed)
     }
 
     /// How many partitions are assigned.

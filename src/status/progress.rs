@@ -42,6 +42,7 @@ impl Progress {
         let mut status = self.view().status();
         status.health.silent = health.silent_for();
         status.health.is_behind = health.is_behind();
+        status.health.is_disconnected = health.is_disconnected();
         status
     }
 

@@ -38,6 +38,8 @@ pub struct ClientReport {
     pub fetched: u64,
     /// The 99th percentile of round trips to the slowest broker.
     pub round_trip: Duration,
+    /// Answers of brokers since the client was created; `None` if they are not counted.
+    pub answers: Option<u64>,
     /// Failed or timed-out requests since the client was created.
     pub errors: u64,
     /// Connections lost since the client was created.
@@ -79,6 +81,8 @@ pub struct WorkerHealth {
     pub silent: Duration,
     /// Whether records are waiting without progress.
     pub is_behind: bool,
+    /// Whether no broker answers.
+    pub is_disconnected: bool,
 }
 
 /// What a worker did last, newest last.

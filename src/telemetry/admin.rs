@@ -201,6 +201,10 @@ impl AdminState {
             if worker.health.is_behind {
                 reasons.push(format!("worker {number} has records waiting but commits nothing"));
             }
+            if worker.health.is_disconnected {
+                reasons
+                    .push(format!("worker {number} has had no answer from any broker for half of engine.stall_after"));
+            }
             if !worker.health.is_member {
                 reasons.push(format!("worker {number} is waiting for the group to assign partitions"));
             }

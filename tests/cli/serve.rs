@@ -150,3 +150,57 @@ fn sighup_makes_serve_read_certificate_and_tokens_again_and_keep_them_if_they_ar
         assert!(said.contains(part), "{part}: {said}");
     }
 }
+
+/// The head of an answer in plain text; empty if nobody answers.
+fn head(port: u16, path: &str) -> String {
+    let mut answer = String::new();
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return answer };
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    if stream.write_all(request.as_bytes()).is_ok() {
+        stream.read_to_string(&mut answer).unwrap_or_default();
+    }
+    answer
+}
+
+#[test]
+fn probes_are_answered_before_a_broker_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, log) = (folder.path().join("aimpoint.toml"), folder.path().join("log"));
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    std::fs::write(&config, format!("[serve]\naddress = \"127.0.0.1:{port}\"\n[admin]\naddress = \"127.0.0.1:0\"\n"))
+        .unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_aimpoint"))
+        .args(["serve", "--set", "kafka.brokers=127.0.0.1:1", "--config"])
+        .arg(&config)
+        .env_remove("AIMPOINT_LOG")
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let serve = Serve { child, port, client: Arc::new(client) };
+    wait_for("the process to say that it is not ready", &log, || head(port, "/readyz").starts_with("HTTP/1.1 503 "));
+    assert!(head(port, "/livez").starts_with("HTTP/1.1 200 "));
+    drop(serve);
+}
+
+#[test]
+fn a_file_that_is_not_a_snapshot_is_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("aimpoint.toml");
+    let text = "[serve]\nsnapshot = \"aimpoint.toml\"\n[admin]\naddress = \"127.0.0.1:0\"\n";
+    std::fs::write(&config, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_aimpoint"))
+        .args(["serve", "--set", "kafka.brokers=127.0.0.1:1", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("there is a file that is not a snapshot"), "{said}");
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), text);
+}

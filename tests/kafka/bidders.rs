@@ -6,6 +6,8 @@ use crate::{
     program::{Program, now_ms, wait_for},
     serve::{CONFIG, Server, Worker},
 };
+use aimpoint::proto::v1;
+use prost::Message;
 use serde_json::{Value, json};
 use std::{
     io::{BufRead, BufReader, Write},
@@ -84,6 +86,18 @@ impl Drop for Follower {
     }
 }
 
+/// A certificate for this machine, and the arguments that make serve use it.
+fn with_certificate(folder: &Path) -> (PathBuf, Vec<String>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let signed = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let [certificate, key_file] = ["tls.crt", "tls.key"].map(|name| folder.join(name));
+    std::fs::write(&certificate, signed.pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    let set = |name: &str, path: &Path| ["--set".to_owned(), format!("serve.tls.{name}={}", path.display())];
+    let arguments = [set("certificate", &certificate), set("key", &key_file)].concat();
+    (certificate, arguments)
+}
+
 /// A decision in JSON that lives for so many seconds.
 #[expect(clippy::unnecessary_wraps, reason = "no value means that the user was erased")]
 fn decision(key: &str, number: i64, lives_for_s: i64, more: &Value) -> Option<Vec<u8>> {
@@ -120,6 +134,14 @@ fn bidders_in_four_languages_say_the_same() {
             ("u2", decision("u2", 1, 600, &json!({}))),
             ("u3", decision("u3", 1, -5, &json!({ "segments": segments }))),
             ("u4", None),
+            // No JSON: those that follow the topic leave it out.
+            (
+                "u5",
+                Some(
+                    v1::Decision { user_key: "u5".to_owned(), decided_at: 200, ..v1::Decision::default() }
+                        .encode_to_vec(),
+                ),
+            ),
             (device, decision(device, 1, 600, &json!({ "segments": segments }))),
         ],
         true,
@@ -163,6 +185,19 @@ fn bidders_in_four_languages_say_the_same() {
         let (out, said) = run(ready(language, 1).arg("enrich"), request);
         assert_eq!((out.as_str(), said.trim_end()), (request, "outcome: no answer"), "{language}");
     }
+
+    // The same by TLS. Java needs a trust store, which is not a file of certificates.
+    let (certificate, further) = with_certificate(program.folder.path());
+    let secure = Server::start_with(&program, "serve-tls", |_| further);
+    for language in ["rust", "go", "python"] {
+        wait_for(&format!("an answer to {language} by TLS"), PATIENCE, || {
+            let mut lookup = ready(language, 1);
+            lookup.env("SERVE", format!("https://127.0.0.1:{}", secure.port)).env("SSL_CERT_FILE", &certificate);
+            let output = lookup.args(["lookup", "u1"]).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).trim_end() == known[0].1
+        });
+    }
+    drop(secure);
 
     // One after the other: a machine with two cores has enough to do with one that starts.
     let first = known[0].1;

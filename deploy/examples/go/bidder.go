@@ -145,7 +145,10 @@ func follow(user string) {
 		})
 		fetches.EachRecord(func(record *kgo.Record) {
 			var decision *Decision
-			if !record.Attrs.IsControl() && json.Unmarshal([]byte(cmp.Or(string(record.Value), "null")), &decision) == nil {
+			if record.Attrs.IsControl() {
+			} else if err := json.Unmarshal([]byte(cmp.Or(string(record.Value), "null")), &decision); err != nil {
+				log.Printf("%s/%d offset %d: %v; this example needs decision.format = json", topic, record.Partition, record.Offset, err)
+			} else {
 				if latest[string(record.Key)] = decision; decision == nil { // The user was erased.
 					delete(latest, string(record.Key))
 				}

@@ -123,12 +123,17 @@ public class Bidder {
             while (true) {
                 boolean isNews = false;
                 for (var record : consumer.poll(Duration.ofSeconds(1))) {
-                    if (record.value() == null) {
-                        latest.remove(record.key()); // The user was erased.
-                    } else {
-                        latest.put(record.key(), JSON.readTree(record.value()));
+                    try {
+                        if (record.value() == null) {
+                            latest.remove(record.key()); // The user was erased.
+                        } else {
+                            latest.put(record.key(), JSON.readTree(record.value()));
+                        }
+                        isNews |= user.equals(record.key());
+                    } catch (IOException noJson) {
+                        System.err.println(topic + "/" + record.partition() + " offset " + record.offset()
+                            + ": no JSON; this example needs decision.format = json");
                     }
-                    isNews |= user.equals(record.key());
                 }
                 behind.entrySet().removeIf(it -> consumer.position(it.getKey()) >= it.getValue());
                 // While it is behind, a later decision may follow.

@@ -26,7 +26,10 @@ class Serve:
 
     def __init__(self):
         address = urllib.parse.urlsplit(os.environ.get("SERVE", "http://127.0.0.1:9470"))
-        self.connection = http.client.HTTPConnection(address.hostname, address.port, timeout=TIMEOUT_S)
+        # With https, SSL_CERT_FILE names the authorities to trust if the system's are not those.
+        secure = address.scheme == "https"
+        connection = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        self.connection = connection(address.hostname, address.port, timeout=TIMEOUT_S)
         token = os.environ.get("SERVE_TOKEN")
         self.headers = {"authorization": f"Bearer {token}"} if token else {}
 
@@ -111,7 +114,12 @@ def follow(user):
                 # The user was erased.
                 latest.pop(message.key(), None)
             else:
-                latest[message.key()] = json.loads(message.value())
+                try:
+                    latest[message.key()] = json.loads(message.value())
+                except ValueError:
+                    is_news = False
+                    place = f"{topic}/{message.partition()} offset {message.offset()}"
+                    print(f"{place}: no JSON; this example needs decision.format = json", file=sys.stderr)
         elif message.error().code() != KafkaError._PARTITION_EOF:
             # The client tries again by itself.
             print(f"read {topic}: {message.error()}", file=sys.stderr)

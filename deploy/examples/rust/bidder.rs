@@ -7,10 +7,12 @@
 //! ```
 //!
 //! USER is the key of a record: the id of a person, or device:ID, app:ID. The environment says where everything is: SERVE
-//! (`http://127.0.0.1:9470`), SERVE_TOKEN, TIMEOUT_MS (10), KAFKA (localhost:9092), TOPIC (decisions).
+//! (`http://127.0.0.1:9470`), SERVE_TOKEN, TIMEOUT_MS (10), KAFKA (localhost:9092), TOPIC (decisions). With https, SSL_CERT_FILE
+//! is a file of the authorities to trust, if not those of Debian.
 //!
 //! If there is no answer in time, the bidder goes on without a decision: it never waits for one. Run it with
-//! `cargo run --example bidder -- lookup u1`; elsewhere it needs anyhow, percent-encoding, rdkafka, serde_json and ureq.
+//! `cargo run --example bidder -- lookup u1`; elsewhere it needs anyhow, percent-encoding, rdkafka, serde_json, tokio-rustls and
+//! ureq.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program that prints")]
 
@@ -25,8 +27,11 @@ use serde_json::Value;
 use std::{
     collections::{HashMap, HashSet},
     io::{Read, Write},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use tokio_rustls::rustls;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -55,11 +60,12 @@ impl Serve {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_millis(timeout)))
             .http_status_as_error(false)
-            .proxy(None)
-            .build();
+            .proxy(None);
+        let address = setting("SERVE", "http://127.0.0.1:9470");
+        let config = if address.starts_with("https://") { config.tls_config(tls()?) } else { config };
         Ok(Self {
-            agent: config.into(),
-            address: setting("SERVE", "http://127.0.0.1:9470"),
+            agent: config.build().into(),
+            address,
             authorization: format!("Bearer {}", setting("SERVE_TOKEN", "")),
         })
     }
@@ -75,6 +81,21 @@ impl Serve {
         let outcome = outcome.unwrap_or_default().to_owned();
         Ok((response.status().as_u16(), outcome, response.body_mut().read_to_vec()?))
     }
+}
+
+/// The authorities whose certificates are trusted.
+fn tls() -> anyhow::Result<TlsConfig> {
+    let path = setting("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt");
+    let pem = std::fs::read(&path).with_context(|| format!("read SSL_CERT_FILE {path}"))?;
+    let authorities: Vec<_> = parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&authorities));
+    Ok(config.unversioned_rustls_crypto_provider(provider).build())
 }
 
 /// What a bidder needs of a decision.
@@ -152,12 +173,20 @@ fn follow(user: &str) -> anyhow::Result<()> {
             None => false,
             Some(Ok(message)) => {
                 let key = message.key().unwrap_or_default();
-                match message.payload() {
+                let decision = message.payload().map(serde_json::from_slice).transpose();
+                let is_read = decision.is_ok();
+                match decision {
                     // The user was erased.
-                    None => latest.remove(key),
-                    Some(decision) => latest.insert(key.to_vec(), serde_json::from_slice(decision)?),
-                };
-                key == user.as_bytes()
+                    Ok(None) => drop(latest.remove(key)),
+                    Ok(Some(decision)) => drop(latest.insert(key.to_vec(), decision)),
+                    Err(error) => {
+                        let (partition, offset) = (message.partition(), message.offset());
+                        eprintln!(
+                            "{topic}/{partition} offset {offset}: {error}; this example needs decision.format = json"
+                        );
+                    }
+                }
+                is_read && key == user.as_bytes()
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => behind.remove(&partition) && behind.is_empty(),
             // The client tries again by itself.

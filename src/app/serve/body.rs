@@ -21,6 +21,10 @@ pub(super) struct Limits {
     pub(super) batch: usize,
     /// How long a body may take.
     pub(super) body: Duration,
+    /// The length of an answer about several users from which on users are left out.
+    pub(super) answer_bytes: usize,
+    /// How long an answer may wait for its client.
+    pub(super) write: Duration,
     /// How long a connection may be silent.
     pub(super) idle: Duration,
 }

@@ -2,13 +2,15 @@
 //!
 //! Each thread has its own runtime and accepts from the same sockets, so nothing is handed over between threads.
 //! Connections are kept alive. One above the most that there may be is told to come back later, without its request being
-//! read; such answers have [`TURNING_AWAY_MAX`] places, and beyond them, and with TLS, connections are closed.
+//! read; such answers have [`TURNING_AWAY_MAX`] places, and beyond them, and with TLS, connections are closed. One whose client
+//! does not take its answers is cut ([`Paced`]).
 //!
 //! When the process stops, each connection ends with the answer that it is at.
 
 use super::{
     body::Limits,
     grpc::{self, GrpcAnswerer},
+    paced::Paced,
     routes::{Answerer, Shared, too_many},
     tls::Protocol,
 };
@@ -121,21 +123,20 @@ async fn accept(listener: tokio::net::TcpListener, answers: Answers, mut stop: w
             Some(Ok((stream, _))) => {
                 // Answers are small and complete: waiting for more of them only delays them.
                 stream.set_nodelay(true).unwrap_or_default();
-                let count = if has_room(answers.shared()) { &open } else { &turning_away };
-                if Arc::ptr_eq(count, &turning_away) {
+                let connected = Connected::begin(&answers);
+                if connected.is_none() {
                     metrics::serve_turned_away("connections");
                     if turning_away.load(Ordering::Relaxed) >= TURNING_AWAY_MAX {
                         continue;
                     }
                 }
-                let (count, is_extra) = (Arc::clone(count), Arc::ptr_eq(count, &turning_away));
+                let count = Arc::clone(if connected.is_some() { &open } else { &turning_away });
                 count.fetch_add(1, Ordering::Relaxed);
                 let (answers, stop) = (answers.clone(), stop.clone());
                 drop(tokio::spawn(async move {
-                    if is_extra {
-                        turn_away(stream, &answers).await;
-                    } else {
-                        serve(stream, &answers, stop).await;
+                    match connected {
+                        Some(connected) => serve(stream, &connected.0, stop).await,
+                        None => turn_away(stream, &answers).await,
                     }
                     count.fetch_sub(1, Ordering::Relaxed);
                 }));
@@ -161,14 +162,25 @@ async fn accept(listener: tokio::net::TcpListener, answers: Answers, mut stop: w
     }
 }
 
-fn has_room(shared: &Shared) -> bool {
-    shared.figures.connections() < shared.limits.connections
+/// The place of a connection, taken before another one is accepted, until this is dropped.
+struct Connected(Answers);
+
+impl Connected {
+    /// `None` if there are as many as there may be.
+    fn begin(answers: &Answers) -> Option<Self> {
+        let Shared { figures, limits, .. } = answers.shared();
+        figures.connect(limits.connections).then(|| Self(answers.clone()))
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.shared().figures.disconnect();
+    }
 }
 
 async fn serve(stream: TcpStream, answers: &Answers, stop: watch::Receiver<bool>) {
-    let Shared { figures, limits, tls, .. } = answers.shared();
-    let Some(_place) = figures.connect(limits.connections) else { return turn_away(stream, answers).await };
-    let Some(tls) = tls else { return serve_stream(stream, answers, stop).await };
+    let Some(tls) = &answers.shared().tls else { return serve_stream(stream, answers, stop).await };
     match tls.accept(stream, answers.protocol()).await {
         Ok(stream) => serve_stream(stream, answers, stop).await,
         Err(error) => {
@@ -182,6 +194,7 @@ async fn serve_stream<S>(stream: S, answers: &Answers, mut stop: watch::Receiver
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let stream = Paced::new(stream, answers.shared().limits.write);
     let answerer = match answers {
         Answers::Http(answerer) => answerer,
         Answers::Grpc(answerer) => return grpc::serve(stream, answerer, stop).await,

@@ -10,12 +10,13 @@ use std::sync::{
 };
 
 const LOOKUPS: [&str; 4] = ["found", "expired", "unknown", "elsewhere"];
-const BID_REQUESTS: [&str; 10] = [
+const BID_REQUESTS: [&str; 11] = [
     "enriched",
     "no_id",
     "unknown",
     "expired",
     "no_segments",
+    "no_change",
     "refused",
     "malformed",
     "not_asked",
@@ -55,9 +56,14 @@ fn enter(taken: &AtomicUsize, max: usize) -> Option<Place<'_>> {
 }
 
 impl Figures {
-    /// Takes a place for a connection.
-    pub(super) fn connect(&self, max: usize) -> Option<Place<'_>> {
-        enter(&self.open, max)
+    /// Takes a place for a connection, if there is one.
+    pub(super) fn connect(&self, max: usize) -> bool {
+        enter(&self.open, max).map(std::mem::forget).is_some()
+    }
+
+    /// Gives the place of a connection back.
+    pub(super) fn disconnect(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Takes a place for a request with a body.
@@ -71,6 +77,7 @@ impl Figures {
         self.bodies.load(Ordering::Relaxed)
     }
 
+    /// How many connections there are.
     pub(super) fn connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }

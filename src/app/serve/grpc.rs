@@ -4,10 +4,10 @@
 //! |---|---|
 //! | `com.iabtechlab.bidstream.mutation.services.v1.RTBExtensionPoint` | changes to a bid request ([`Mutator`]) |
 //! | `grpc.health.v1.Health` | serving when the process is ready; needs no token |
-//! | `grpc.reflection.v1.ServerReflection` | the descriptors of the services |
+//! | `grpc.reflection.v1.ServerReflection`, and `v1alpha` for older tools | the descriptors of the services |
 //!
-//! Guarantees: an answer that would come after the host's `tmax` is empty. `tmax` runs from the head of the request, so the
-//! time on the network is the host's. What is above a limit is told at once: `RESOURCE_EXHAUSTED`.
+//! Guarantees: an answer that would come after the host's `tmax`, or its header `grpc-timeout`, is empty. Both run from the head
+//! of the request, so the time on the network is the host's. What is above a limit is told at once: `RESOURCE_EXHAUSTED`.
 
 mod connection;
 
@@ -59,6 +59,7 @@ pub(super) struct GrpcAnswerer {
     mutations: Route,
     health: Route,
     reflection: Route,
+    older_reflection: Route,
     reporter: HealthReporter,
 }
 
@@ -71,15 +72,18 @@ impl GrpcAnswerer {
         let point = Point { shared: Arc::clone(&shared), mutator: mutator.into() };
         let point = RtbExtensionPointServer::new(point).max_decoding_message_size(shared.limits.body_bytes);
         let (reporter, health) = tonic_health::server::health_reporter();
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()?;
+        let describe = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let (reflection, older_reflection) = (describe().build_v1()?, describe().build_v1alpha()?);
         Ok(Self {
             shared,
             mutations: route(point),
             health: route(health.max_decoding_message_size(OTHER_BYTES_MAX)),
             reflection: route(reflection.max_decoding_message_size(OTHER_BYTES_MAX)),
+            older_reflection: route(older_reflection.max_decoding_message_size(OTHER_BYTES_MAX)),
             reporter,
         })
     }
@@ -135,6 +139,9 @@ impl GrpcAnswerer {
             tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME => {
                 self.in_time((self.reflection)(request)).await
             }
+            tonic_reflection::pb::v1alpha::server_reflection_server::SERVICE_NAME => {
+                self.in_time((self.older_reflection)(request)).await
+            }
             _ => Status::unimplemented(format!("this service is not here; use {SERVICE_NAME}")).into_http(),
         }
     }
@@ -186,6 +193,24 @@ where
     })
 }
 
+/// The time in a header `grpc-timeout`: up to eight digits and a unit. `None` if it is none.
+fn timeout(header: &str) -> Option<Duration> {
+    let (digits, unit) = header.split_at_checked(header.len().checked_sub(1)?)?;
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let count = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 3_600)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
 /// The extension point of the framework.
 struct Point {
     shared: Arc<Shared>,
@@ -194,10 +219,11 @@ struct Point {
 }
 
 impl Point {
-    fn propose(&self, request: &RtbRequest, begun: Instant) -> (RtbResponse, Enrichment) {
+    fn propose(&self, request: &RtbRequest, begun: Instant, timeout: Option<Duration>) -> (RtbResponse, Enrichment) {
         // A host that names no time waits for the answer.
         let tmax = request.tmax.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0).map(Duration::from_millis);
-        let is_late = || tmax.is_some_and(|tmax| begun.elapsed() >= tmax);
+        let time = tmax.into_iter().chain(timeout).min();
+        let is_late = || time.is_some_and(|time| begun.elapsed() >= time);
         if !is_late() {
             let mut mutator = self.mutator.lock().unwrap_or_else(PoisonError::into_inner);
             let proposed = mutator.propose(&self.shared.store, request, now());
@@ -214,7 +240,8 @@ impl Point {
 impl RtbExtensionPoint for Point {
     async fn get_mutations(&self, request: tonic::Request<RtbRequest>) -> Result<tonic::Response<RtbResponse>, Status> {
         let begun = request.extensions().get::<Begun>().map_or_else(Instant::now, |begun| begun.0);
-        let (response, outcome) = self.propose(request.get_ref(), begun);
+        let timeout = request.metadata().get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?));
+        let (response, outcome) = self.propose(request.get_ref(), begun, timeout);
         let figures = &self.shared.figures;
         figures.enriched(Some(outcome));
         for mutation in &response.mutations {

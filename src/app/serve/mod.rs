@@ -17,6 +17,7 @@
 //! - **A topic that was made anew** is read anew: nothing of the old one is answered.
 //! - **No queue that grows**: more connections or bodies than configured are told to come back later.
 
+mod batch;
 mod body;
 mod connections;
 mod figures;
@@ -25,6 +26,7 @@ mod grpc;
 mod look;
 mod negotiate;
 mod owners;
+mod paced;
 mod routes;
 mod run;
 mod settings;

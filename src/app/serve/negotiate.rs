@@ -17,28 +17,39 @@ impl Form {
 
     /// The form that a header `Accept` prefers; JSON if it is the same to the client. `None` if it wants neither.
     pub(super) fn of(accept: Option<&str>) -> Option<Self> {
-        let Some(accept) = accept else { return Some(Self::Json) };
-        let (mut json, mut protobuf) = (Wish::default(), Wish::default());
-        for range in accept.split(',') {
-            let mut parts = range.split(';').map(str::trim);
-            let name = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
-            match name.as_str() {
-                "application/json" => json.add(2, weight),
-                "application/x-protobuf" | "application/protobuf" | "application/vnd.google.protobuf" => {
-                    protobuf.add(2, weight);
-                }
-                "application/*" => [&mut json, &mut protobuf].into_iter().for_each(|wish| wish.add(1, weight)),
-                "*/*" => [&mut json, &mut protobuf].into_iter().for_each(|wish| wish.add(0, weight)),
-                _ => {}
-            }
-        }
+        let (json, protobuf) = wishes(accept);
         match (json.weight, protobuf.weight) {
             (json, protobuf) if protobuf > json => Some(Self::Protobuf),
             (json, _) if json > 0.0 => Some(Self::Json),
             _ => None,
         }
     }
+
+    /// Whether a client with this header `Accept` takes JSON.
+    pub(super) fn takes_json(accept: Option<&str>) -> bool {
+        wishes(accept).0.weight > 0.0
+    }
+}
+
+/// How much JSON and Protobuf are wanted. Who says nothing takes everything.
+fn wishes(accept: Option<&str>) -> (Wish, Wish) {
+    let accept = accept.filter(|accept| !accept.trim().is_empty()).unwrap_or("*/*");
+    let (mut json, mut protobuf) = (Wish::default(), Wish::default());
+    for range in accept.split(',') {
+        let mut parts = range.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
+        match name.as_str() {
+            "application/json" => json.add(2, weight),
+            "application/x-protobuf" | "application/protobuf" | "application/vnd.google.protobuf" => {
+                protobuf.add(2, weight);
+            }
+            "application/*" => [&mut json, &mut protobuf].into_iter().for_each(|wish| wish.add(1, weight)),
+            "*/*" => [&mut json, &mut protobuf].into_iter().for_each(|wish| wish.add(0, weight)),
+            _ => {}
+        }
+    }
+    (json, protobuf)
 }
 
 /// How much a form is wanted. A more exact range overrides a wider one.
@@ -77,9 +88,14 @@ mod tests {
             (Some("*/*;q=0.1, application/vnd.google.protobuf"), Some(Form::Protobuf)),
             (Some("application/json;q=0, */*"), Some(Form::Protobuf)),
             (Some("text/html"), None),
-            (Some(""), None),
+            (Some(""), Some(Form::Json)),
+            (Some(" "), Some(Form::Json)),
         ] {
             assert_eq!(Form::of(accept), form, "{accept:?}");
+        }
+        let protobuf = "application/x-protobuf";
+        for (accept, takes) in [(None, true), (Some(protobuf), false), (Some("*/*, application/x-protobuf"), true)] {
+            assert_eq!(Form::takes_json(accept), takes, "{accept:?}");
         }
     }
 

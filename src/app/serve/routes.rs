@@ -12,7 +12,7 @@
 
 use super::{
     body::{self, BodyFault, Limits},
-    figures::Figures,
+    figures::{Figures, Place},
     follow::now,
     negotiate::{Form, has_tag},
     owners::Owners,
@@ -21,7 +21,6 @@ use super::{
 };
 use crate::{
     event::UserKeys,
-    json_place::JsonPlace,
     metrics,
     serve::{Enricher, Enrichment, Lookup, Store, StoredDecision},
     telemetry::admin::AdminState,
@@ -33,8 +32,8 @@ use hyper::{
     header::{self, HeaderValue},
 };
 use percent_encoding::percent_decode_str;
-use serde::Deserialize;
 use std::{
+    borrow::Cow,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
@@ -50,7 +49,7 @@ pub(super) const PARTITION: &str = "aimpoint-partition";
 /// Where that process is, if it is known.
 pub(super) const OWNER: &str = "aimpoint-owner";
 
-const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 const USERS: &str = "/v1/decisions/";
 const BATCH: &str = "/v1/decisions:batch";
 const ENRICH: &str = "/openrtb2/enrich";
@@ -80,7 +79,10 @@ impl Shared {
     pub(super) fn is_permitted(&self, head: &HeaderMap) -> bool {
         let Some(tokens) = &self.tokens else { return true };
         let given = head.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        given.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|token| tokens.has(token))
+        let token = given.and_then(|value| value.split_once(' '));
+        token.is_some_and(|(scheme, token)| {
+            scheme.eq_ignore_ascii_case("bearer") && tokens.has(token.trim_start_matches(' '))
+        })
     }
 }
 
@@ -117,8 +119,17 @@ impl Answerer {
         let path = request.uri().path();
         let is_post = *request.method() == Method::POST;
         match path {
-            BATCH if is_post => self.with_body(request, |body| self.batch(body)).await,
-            ENRICH if is_post => self.with_body(request, |body| self.enrich(body)).await,
+            BATCH if is_post => {
+                let accept = joined(request.headers(), header::ACCEPT).map(Cow::into_owned);
+                match self.body(request).await {
+                    Ok((_place, body)) => self.batch(accept.as_deref(), &body).await,
+                    Err(answer) => answer,
+                }
+            }
+            ENRICH if is_post => match self.body(request).await {
+                Ok((_place, body)) => self.enrich(&body),
+                Err(answer) => answer,
+            },
             BATCH | ENRICH => method("use POST\n", "POST"),
             "/metrics" if is_get => reply(
                 StatusCode::OK,
@@ -154,18 +165,22 @@ impl Answerer {
         }
     }
 
-    /// Reads the body of a request, if there is a place, and answers it.
-    async fn with_body(&self, request: Request<Incoming>, answer: impl FnOnce(&str) -> Answer) -> Answer {
+    /// Reads the body of a request, if there is a place, which is then taken.
+    ///
+    /// # Errors
+    /// The answer to a request without a body that can be read.
+    async fn body(&self, request: Request<Incoming>) -> Result<(Place<'_>, String), Answer> {
         let Shared { figures, limits, .. } = &*self.shared;
-        let Some(_place) = figures.begin_body(limits.requests) else {
+        let Some(place) = figures.begin_body(limits.requests) else {
             metrics::serve_turned_away("requests");
-            return too_many();
+            return Err(too_many());
         };
         let (reason, status, why) = match body::read(request, limits).await {
-            Ok(body) => match std::str::from_utf8(&body) {
-                Ok(body) => return answer(body),
+            Ok(body) => match String::from_utf8(body.into()) {
+                Ok(body) => return Ok((place, body)),
                 Err(error) => {
-                    let why = format!("the body is no UTF-8 from byte {} on\n", error.valid_up_to());
+                    let at = error.utf8_error().valid_up_to();
+                    let why = format!("the body is no UTF-8 from byte {at} on\n");
                     ("bad_request", StatusCode::BAD_REQUEST, why)
                 }
             },
@@ -188,12 +203,12 @@ impl Answerer {
         let mut answer = reply(status, TEXT, why.into_bytes());
         // The rest of the body is not read.
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        answer
+        Err(answer)
     }
 
     fn decision(&self, request: &Request<Incoming>) -> Answer {
-        let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-        let Some(form) = Form::of(header(header::ACCEPT)) else {
+        let header = |name| joined(request.headers(), name);
+        let Some(form) = Form::of(header(header::ACCEPT).as_deref()) else {
             return text(StatusCode::NOT_ACCEPTABLE, "a decision is application/json or application/x-protobuf\n");
         };
         let user = request.uri().path().strip_prefix(USERS).unwrap_or_default();
@@ -204,7 +219,7 @@ impl Answerer {
         let known = header(header::IF_NONE_MATCH);
         let found = self.look_up(&user, |decision| {
             let tag = tag(&decision, form);
-            let is_known = known.is_some_and(|known| has_tag(known, &tag));
+            let is_known = known.as_deref().is_some_and(|known| has_tag(known, &tag));
             let body = if is_known {
                 None
             } else {
@@ -263,7 +278,7 @@ impl Answerer {
         answer
     }
 
-    fn look_up<T>(&self, user: &str, take: impl FnOnce(StoredDecision<'_>) -> T) -> Lookup<T> {
+    pub(super) fn look_up<T>(&self, user: &str, take: impl FnOnce(StoredDecision<'_>) -> T) -> Lookup<T> {
         let (users, store, mut take) = (&self.shared.users, &self.shared.store, Some(take));
         let mut look_up = |users: &UserKeys| {
             let take = |it: StoredDecision<'_>| take.take().map(|take| take(it));
@@ -284,53 +299,6 @@ impl Answerer {
         }
         self.shared.figures.looked_up(&found);
         found
-    }
-
-    fn batch(&self, body: &str) -> Answer {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Batch {
-            users: Vec<String>,
-        }
-        let batch: Batch = match serde_json::from_str(body) {
-            Ok(batch) => batch,
-            Err(error) => {
-                metrics::serve_turned_away("bad_request");
-                let why = format!("{}: expected {{\"users\":[\"…\"]}}\n", JsonPlace::from(&error));
-                return reply(StatusCode::BAD_REQUEST, TEXT, why.into_bytes());
-            }
-        };
-        let max = self.shared.limits.batch;
-        if batch.users.len() > max {
-            metrics::serve_turned_away("too_large");
-            let why = format!("a request has at most {max} users (serve.batch_max)\n");
-            return reply(StatusCode::PAYLOAD_TOO_LARGE, TEXT, why.into_bytes());
-        }
-        let mut out = b"{\"decisions\":[".to_vec();
-        for (index, user) in batch.users.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            let found = self.look_up(user, |decision| decision.json());
-            let (status, decision) = match &found {
-                Lookup::Found(decision) => ("found", decision.as_slice()),
-                Lookup::Expired => ("expired", &b"null"[..]),
-                Lookup::Unknown => ("unknown", &b"null"[..]),
-                Lookup::Elsewhere(_) => ("elsewhere", &b"null"[..]),
-            };
-            out.extend_from_slice(b"{\"status\":\"");
-            out.extend_from_slice(status.as_bytes());
-            out.extend_from_slice(b"\",\"decision\":");
-            out.extend_from_slice(decision);
-            if let Lookup::Elsewhere(partition) = found {
-                // An address has nothing that JSON would escape.
-                let owner = self.shared.owner(partition).map_or("null".to_owned(), |owner| format!("\"{owner}\""));
-                out.extend_from_slice(format!(",\"partition\":{partition},\"owner\":{owner}").as_bytes());
-            }
-            out.push(b'}');
-        }
-        out.extend_from_slice(b"]}");
-        reply(StatusCode::OK, Form::Json.content_type(), out)
     }
 
     fn enrich(&self, body: &str) -> Answer {
@@ -361,6 +329,13 @@ impl Answerer {
     }
 }
 
+/// The values of a header that is a list, which may be on several lines. `None` without it; a value that is no text is left out.
+fn joined(head: &HeaderMap, name: header::HeaderName) -> Option<Cow<'_, str>> {
+    let mut values = head.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    let first = values.next()?;
+    Some(values.fold(Cow::Borrowed(first), |all, value| Cow::Owned(format!("{all},{value}"))))
+}
+
 /// The tag of a decision in a form, in quotes.
 fn tag(decision: &StoredDecision<'_>, form: Form) -> String {
     let form = if form == Form::Json { 'j' } else { 'p' };
@@ -380,11 +355,11 @@ fn method(why: &'static str, allow: &'static str) -> Answer {
     answer
 }
 
-fn text(status: StatusCode, body: &'static str) -> Answer {
+pub(super) fn text(status: StatusCode, body: &'static str) -> Answer {
     reply(status, TEXT, body.as_bytes().to_vec())
 }
 
-fn reply(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Answer {
+pub(super) fn reply(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Answer {
     let mut answer = Response::new(Full::from(Bytes::from(body)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

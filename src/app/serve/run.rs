@@ -23,11 +23,11 @@ use crate::{
         Instance, Setup, serve_admin,
         start::{Started, start},
     },
-    config::Config,
+    config::{Config, ConfigLoadError},
     config_error::ConfigError,
     logging::Logs,
     metrics::{self, VisibleTimes},
-    serve::{Position, ServeSpec, Store},
+    serve::{Position, ServePartitions, ServeSpec, Store},
     sink::partition_of,
     source::{Ends, Membership, Probe, Tail, TailSettings},
     status::{RoleName, RoleStatus},
@@ -65,12 +65,14 @@ pub(crate) fn run_serve(
             "the next version does not read [serve.consent]: move it to [consent], which is for events as well"
         );
     }
+    warn_of_unused(&spec);
     let is_unchecked = spec.consent.as_ref().is_some_and(|consent| !consent.enabled);
     if is_unchecked && (spec.provider.is_some() || spec.grpc.is_some()) {
         tracing::warn!("consent signals of bid requests are not checked: [consent] has enabled = false");
     }
     let instance = Instance::claim(&setup.config)?;
     let settings = Settings::of(&setup, &instance);
+    snapshot::check(&settings).map_err(|error| ConfigLoadError::Invalid(setup.document.explain(&[error])))?;
     let status = RoleStatus::of(RoleName::Serve);
     let (admin, _) = serve_admin(&setup.config, &instance, Some(Arc::clone(logs)), Some(status.clone()))?;
     let otlp = setup.start_otlp(&instance, &admin, &[])?;
@@ -85,8 +87,13 @@ pub(crate) fn run_serve(
         tls: settings::tls(&setup, &spec)?,
         owners: share.map(|share| Arc::new(Owners::new(&share.address))),
     });
-    let sources = Sources::open(&settings, &shared.store)?;
-    let threads = Threads::start(&setup, &spec, settings, sources, &shared, &status)?;
+    // Answer first: without a broker, what is asked of them takes a while, and the probes need an answer.
+    let mut threads = Threads::answer(&setup, &spec, &shared)?;
+    let sources = Sources::open(&settings, &shared.store);
+    if let Err(error) = sources.map_err(Into::into).and_then(|it| threads.read(settings, it, &shared, &status)) {
+        drop(threads.stop(setup.config.engine.shutdown_deadline));
+        return Err(error);
+    }
     let ended = watch(&setup, &spec, &threads, &shared, &admin, &status, (&stop_requested, &reload_requested));
     let stopped = threads.stop(setup.config.engine.shutdown_deadline);
     shared.figures.publish();
@@ -94,6 +101,16 @@ pub(crate) fn run_serve(
         otlp.finish();
     }
     ended.and(stopped).map_err(Into::into)
+}
+
+/// Warns of settings that change nothing.
+fn warn_of_unused(spec: &ServeSpec) {
+    if spec.advertise.is_some() && spec.partitions == ServePartitions::All {
+        tracing::warn!("serve.advertise changes nothing without serve.partitions = \"assigned\"");
+    }
+    if spec.provider.is_none() && spec.grpc.is_none() && spec.identity != ServeSpec::default().identity {
+        tracing::warn!("[[serve.identity]] changes nothing without [serve.provider] or [serve.grpc]");
+    }
 }
 
 /// What is asked of the brokers.
@@ -235,24 +252,39 @@ struct Threads {
 }
 
 impl Threads {
-    fn start(
-        setup: &Setup,
-        spec: &ServeSpec,
+    /// Starts those that answer.
+    fn answer(setup: &Setup, spec: &ServeSpec, shared: &Arc<Shared>) -> anyhow::Result<Self> {
+        let sockets = Sockets::open(spec, shared)?;
+        let (hang_up, hung_up) = watch::channel(false);
+        let mut threads = Self { stop: Arc::default(), hang_up, all: Vec::new() };
+        let count = spec.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        for number in 0..count {
+            let doors = sockets.doors(setup, spec, shared)?;
+            let hung_up = hung_up.clone();
+            let name = format!("answer-{number}");
+            threads
+                .spawn(name.clone(), move || connections::run(doors, &hung_up).map_err(|_| ServeError::Broken(name)))?;
+        }
+        let (address, grpc) = sockets.addresses()?;
+        tracing::info!(%address, grpc, threads = count, enriches = spec.provider.is_some(), "serving");
+        Ok(threads)
+    }
+
+    /// Starts those that read.
+    fn read(
+        &mut self,
         settings: Settings,
         Sources { tail, known, ends, cluster, share }: Sources,
         shared: &Arc<Shared>,
         status: &RoleStatus,
-    ) -> anyhow::Result<Self> {
-        let sockets = Sockets::open(spec, shared)?;
-        let (hang_up, hung_up) = watch::channel(false);
-        let mut threads = Self { stop: Arc::default(), hang_up, all: Vec::new() };
+    ) -> anyhow::Result<()> {
         let positions = Positions::default();
         positions.lock().unwrap_or_else(PoisonError::into_inner).positions.clone_from(&known);
         let (sender, looks) = crossbeam_channel::bounded(1);
         if let Some(ends) = cluster {
             let (settings, store) = (settings.clone(), Arc::clone(&shared.store));
-            let (positions, stop) = (Arc::clone(&positions), Arc::clone(&threads.stop));
-            threads.spawn("snapshot".to_owned(), move || {
+            let (positions, stop) = (Arc::clone(&positions), Arc::clone(&self.stop));
+            self.spawn("snapshot".to_owned(), move || {
                 snapshot::run(&settings, &ends, &store, &positions, &stop);
                 Ok(())
             })?;
@@ -266,33 +298,23 @@ impl Threads {
             looks,
             positions: Arc::clone(&positions),
             status: status.clone(),
-            stop: Arc::clone(&threads.stop),
+            stop: Arc::clone(&self.stop),
         };
-        let stop = Arc::clone(&threads.stop);
-        threads.spawn("ends".to_owned(), move || {
+        let stop = Arc::clone(&self.stop);
+        self.spawn("ends".to_owned(), move || {
             look::run(&ends, &positions, &sender, &stop);
             Ok(())
         })?;
         let share = member.zip(shared.owners.clone()).map(|(member, owners)| Share::new(member, known, owners));
-        threads.spawn("follower".to_owned(), move || follower.run(tail, share))?;
+        self.spawn("follower".to_owned(), move || follower.run(tail, share))?;
         if let (Some(probe), Some(owners)) = (probe, shared.owners.clone()) {
-            let stop = Arc::clone(&threads.stop);
-            threads.spawn("owners".to_owned(), move || {
+            let stop = Arc::clone(&self.stop);
+            self.spawn("owners".to_owned(), move || {
                 owners::run(&probe, &owners, &stop);
                 Ok(())
             })?;
         }
-        let count = spec.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        for number in 0..count {
-            let doors = sockets.doors(setup, spec, shared)?;
-            let hung_up = hung_up.clone();
-            let name = format!("answer-{number}");
-            threads
-                .spawn(name.clone(), move || connections::run(doors, &hung_up).map_err(|_| ServeError::Broken(name)))?;
-        }
-        let (address, grpc) = sockets.addresses()?;
-        tracing::info!(%address, grpc, threads = count, enriches = spec.provider.is_some(), "serving");
-        Ok(threads)
+        Ok(())
     }
 
     fn spawn(

@@ -103,7 +103,9 @@ pub(super) fn limits(spec: &ServeSpec) -> Limits {
         requests: spec.requests_max,
         body_bytes: spec.body_max.as_u64() as usize,
         batch: spec.batch_max,
+        answer_bytes: spec.answer_max.as_u64() as usize,
         body: spec.body_timeout,
+        write: spec.write_timeout,
         idle: spec.idle_timeout,
     }
 }

@@ -3,7 +3,9 @@
 //! Guarantees: it is used only if it leads to the same users as reading the topic from its start. It is ignored, and removed, if it is
 //! damaged, of another cluster, topic or application, of a topic that was made anew, if records behind its positions have been
 //! deleted, or if it is so old that compaction may have removed the null of an erased user behind them. If the brokers do not say so in
-//! time, it is ignored, and stays until the next one replaces it. Nobody but the user of this process can read it. Limits: a topic that was made anew within [`CLOCK_SKEW`] of the snapshot's newest record, and has more records
+//! time, it is ignored, and stays until the next one replaces it. Nobody but the user of this process can read it. A file that does
+//! not begin as a snapshot is somebody else's: it is neither replaced nor removed, and keeps the process from starting.
+//! Limits: a topic that was made anew within [`CLOCK_SKEW`] of the snapshot's newest record, and has more records
 //! since than the old one had, cannot be told from the old one.
 
 use super::{
@@ -13,16 +15,19 @@ use super::{
 };
 use crate::{
     app::topics::block_on,
+    config_error::ConfigError,
     metrics,
     partial::PartialFile,
-    serve::{Position, SnapshotFault, SnapshotHead, SnapshotReader, Store, write_snapshot},
+    serve::{
+        Position, SNAPSHOT_START, SnapshotFault, SnapshotHead, SnapshotReader, Store, is_snapshot, write_snapshot,
+    },
     sink::{TopicState, Topics},
     source::Ends,
 };
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{BufReader, BufWriter, ErrorKind},
+    io::{BufReader, BufWriter, ErrorKind, Read as _},
     path::Path,
     sync::{
         PoisonError,
@@ -61,6 +66,33 @@ enum Ignored {
 
 fn shown(ms: i64) -> String {
     crate::duration::display(Duration::from_millis(ms.unsigned_abs())).to_string()
+}
+
+/// Checks that the file may be replaced.
+pub(super) fn check(settings: &Settings) -> Result<(), ConfigError> {
+    let Some((path, _)) = &settings.snapshot else { return Ok(()) };
+    foreign(path).map_or(Ok(()), |why| {
+        let message = format!("{}: {why}", path.display());
+        Err(ConfigError::new("serve.snapshot", message).hint("name a file that nothing else uses, or remove this one"))
+    })
+}
+
+/// Why a file is not to be touched; `None` for a snapshot of any version, the beginning of one, or no file.
+fn foreign(path: &Path) -> Option<String> {
+    let first = || {
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(std::io::Error::other("it is not a file"));
+        }
+        let mut first = Vec::new();
+        File::open(path)?.take(SNAPSHOT_START as u64).read_to_end(&mut first)?;
+        Ok(first)
+    };
+    match first() {
+        Ok(first) if is_snapshot(&first) => None,
+        Ok(_) => Some("there is a file that is not a snapshot".to_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => Some(format!("read it: {error}")),
+    }
 }
 
 /// Loads the snapshot into the store, which is empty. Returns where to read on; nothing without one that can be used.
@@ -105,6 +137,9 @@ fn ignore(path: &Path, why: &Ignored) {
 }
 
 fn remove(path: &Path) {
+    if foreign(path).is_some() {
+        return;
+    }
     if let Err(error) = std::fs::remove_file(path)
         && error.kind() != ErrorKind::NotFound
     {
@@ -245,6 +280,9 @@ fn put(settings: &Settings, cluster: &str, path: &Path, store: &Store, positions
 
 /// Returns whether it was written. `still_holds`: nothing was forgotten meanwhile that the positions cover.
 fn write(head: &SnapshotHead, path: &Path, store: &Store, still_holds: impl Fn() -> bool) -> std::io::Result<bool> {
+    if let Some(why) = foreign(path) {
+        return Err(std::io::Error::other(why));
+    }
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -297,7 +335,7 @@ mod tests {
     fn a_snapshot_stays_if_the_brokers_only_do_not_say_what_it_is_compared_with() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("decisions.snapshot");
-        std::fs::write(&path, "x").unwrap();
+        std::fs::write(&path, "AIMSERV1x").unwrap();
         ignore(&path, &Ignored::Unknown("the id of the cluster"));
         assert!(path.exists());
         ignore(&path, &Ignored::Anew);
@@ -308,11 +346,38 @@ mod tests {
     fn a_snapshot_that_cannot_be_written_leaves_no_older_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("decisions.snapshot");
-        std::fs::write(&path, "x").unwrap();
+        std::fs::write(&path, "AIMSERV2").unwrap();
         remove(&path);
         assert!(!path.exists());
         // There may be none.
         remove(&path);
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_is_never_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("aimpoint.toml");
+        let head = SnapshotHead {
+            cluster: "c".to_owned(),
+            topic: "t".to_owned(),
+            app: "a".to_owned(),
+            read_at: 1,
+            positions: BTreeMap::new(),
+        };
+        for text in ["[app]\n", "AIMSERX", "x", "\0"] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(foreign(&path).as_deref(), Some("there is a file that is not a snapshot"), "{text:?}");
+            ignore(&path, &Ignored::Anew);
+            assert!(write(&head, &path, &Store::default(), || true).is_err(), "{text:?}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        assert!(foreign(folder.path()).is_some_and(|why| why.contains("not a file")));
+        // Those of other versions, and one that was cut off, are ours.
+        for text in ["", "AIM", "AIMSERV1", "AIMSERV2...", "AIMSERV9"] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(foreign(&path), None, "{text:?}");
+        }
+        assert_eq!(foreign(&folder.path().join("none")), None);
     }
 
     #[test]

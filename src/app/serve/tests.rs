@@ -1,5 +1,6 @@
 //! The answers over real connections, without Kafka.
 
+mod clients;
 mod grpc;
 mod share;
 mod tls;
@@ -40,7 +41,9 @@ const LIMITS: Limits = Limits {
     requests: 2,
     body_bytes: 4_096,
     batch: 3,
+    answer_bytes: 4_096,
     body: Duration::from_secs(2),
+    write: Duration::from_secs(1),
     idle: Duration::from_secs(5),
 };
 
@@ -303,7 +306,9 @@ fn a_token_is_needed_for_all_but_the_probes() {
         ("", 401),
         ("authorization: Bearer 0123456789abcdeX\r\n", 401),
         ("authorization: 0123456789abcdef\r\n", 401),
+        ("authorization: Basic 0123456789abcdef\r\n", 401),
         ("authorization: Bearer 0123456789abcdef\r\n", 200),
+        ("authorization: bearer  0123456789abcdef\r\n", 200),
     ] {
         for (method, path) in [("GET", "/v1/decisions/a"), ("GET", "/metrics"), ("POST", "/openrtb2/enrich")] {
             assert_eq!(server.ask(method, path, headers, "{}").status, status, "{path} {headers}");

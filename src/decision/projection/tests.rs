@@ -294,7 +294,7 @@ fn errors(spec: &DecisionSpec, of: &[(&str, u32)], bidding: &[(&str, &str)]) -> 
 
 #[test]
 fn what_a_form_cannot_carry_is_an_error_with_the_next_step() {
-    use DecisionFormat::{Artf, Flat, Json, OpenRtb};
+    use DecisionFormat::{Artf, Flat, OpenRtb};
     let [openrtb, artf] = [spec(OpenRtb), spec(Artf)];
     let cases = [
         (
@@ -306,8 +306,6 @@ fn what_a_form_cannot_carry_is_an_error_with_the_next_step() {
         (DecisionSpec { reasons: true, ..artf.clone() }, "decision.reasons", "no place for refused"),
         (DecisionSpec { seat: String::new(), ..artf.clone() }, "decision.seat", "the bidder's seat"),
         (DecisionSpec { seat: "a/b".to_owned(), ..artf.clone() }, "decision.seat", "slash"),
-        (DecisionSpec { seat: "a".to_owned(), ..spec(Json) }, "decision.seat", "only an ARTF decision"),
-        (DecisionSpec { seat: "a".to_owned(), ..openrtb.clone() }, "decision.seat", "only an ARTF decision"),
         (
             DecisionSpec { provider: openrtb.provider.clone(), ..artf.clone() },
             "decision.provider",

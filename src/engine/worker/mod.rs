@@ -43,7 +43,7 @@ use crate::{
     status::{ClientReport, Progress, Stage},
 };
 use crossbeam_channel::Receiver;
-use protocol::{Assignment, ProfileWrites, Recovery, StallAction, StallWatch, TickSchedule, Transaction};
+use protocol::{Assignment, ContactWatch, ProfileWrites, Recovery, StallAction, StallWatch, TickSchedule, Transaction};
 use snapshotting::Snapshots;
 use std::time::Duration;
 
@@ -75,6 +75,7 @@ struct Protocol {
     assignment: Assignment,
     recovery: Recovery,
     stall: StallWatch,
+    contact: ContactWatch,
     ticks: TickSchedule,
 }
 
@@ -121,6 +122,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 assignment: Assignment::default(),
                 recovery: Recovery::default(),
                 stall: StallWatch::new(settings.stall_after),
+                contact: ContactWatch::new(settings.stall_after),
                 ticks: TickSchedule::new(settings.checkpoint_interval),
             },
             snapshots: None,
@@ -224,6 +226,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         self.commit_if_due(now)?;
         self.write_snapshot_if_due(now)?;
         self.check_for_stall(now)?;
+        self.check_contact()?;
         if (1..SMALL_BATCH).contains(&records) {
             let until_due = self.due_at().unwrap_or(now).saturating_sub(now);
             self.clock.pause(self.settings.pace.min(until_due));
@@ -374,6 +377,20 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         }
     }
 
+    /// Warns if no broker answers, and gives up in the end.
+    fn check_contact(&mut self) -> Result<(), EngineError> {
+        let contact = &mut self.protocol.contact;
+        self.progress.health().set_disconnected(contact.is_silent());
+        match contact.check() {
+            StallAction::None => Ok(()),
+            StallAction::Warn => {
+                tracing::warn!("no broker has answered for half of engine.stall_after");
+                Ok(())
+            }
+            StallAction::Stop(time) => Err(EngineError::Disconnected { time }),
+        }
+    }
+
     /// Whether a partition has work. This asks the broker, so it is only called after a while without progress.
     fn has_work(&mut self, number: i32) -> bool {
         let Some(partition) = self.partitions.get(number) else { return false };
@@ -389,8 +406,11 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     /// Publishes where the worker is, now and then.
     fn publish(&mut self, now: Duration) {
-        let Self { source, partitions, progress, published, .. } = self;
+        let Self { source, partitions, progress, published, protocol, .. } = self;
         if let Some(report) = source.report() {
+            if let Some(answers) = report.answers {
+                protocol.contact.report(now, answers);
+            }
             progress.view().client(report.clone());
             published.client = report;
         }

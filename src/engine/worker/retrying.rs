@@ -114,12 +114,21 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
 
     fn fence(&mut self) -> Result<(), EngineError> {
         let is_transient = |error: &SinkError| matches!(error, SinkError::Unknown { .. });
-        self.retry("fencing the producers failed: try again", Retry::of_fence(), is_transient, |worker| {
-            worker.sink.fence()
-        })
+        let (begun, limit) = (self.clock.elapsed(), self.settings.stall_after);
+        let what = "fencing the producers failed: try again";
+        let fenced = self.retry(what, Retry::of_fence(begun + limit), is_transient, |worker| worker.sink.fence());
+        let time = self.clock.elapsed().saturating_sub(begun);
+        match fenced {
+            Err(EngineError::Sink(error)) if is_transient(&error) && time >= limit => {
+                tracing::error!(%error, "fencing the producers failed for engine.stall_after");
+                Err(EngineError::Disconnected { time })
+            }
+            fenced => fenced,
+        }
     }
 
-    /// Makes a call until it succeeds, fails for good, or has been tried enough.
+    /// Makes a call until it succeeds, fails for good, or has been tried enough. Meanwhile nothing is polled, so that neither the
+    /// stall watch nor that of the brokers sees anything: the worker is not ready after half of their limit here as well.
     fn retry<T, E: Display + Into<EngineError>>(
         &mut self,
         what: &'static str,
@@ -127,12 +136,15 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
         is_transient: impl Fn(&E) -> bool,
         mut call: impl FnMut(&mut Self) -> Result<T, E>,
     ) -> Result<T, EngineError> {
+        let begun = self.clock.elapsed();
         loop {
             self.progress.health().beat();
             let error = match call(self) {
                 Err(error) if is_transient(&error) => error,
                 answer => return answer.map_err(Into::into),
             };
+            let time = self.clock.elapsed().saturating_sub(begun);
+            self.progress.health().set_disconnected(time >= self.settings.stall_after / 2);
             let Some(pause) = retry.after_failure(self.clock.elapsed()) else { return Err(error.into()) };
             if let Some(left_out) = logging::rate_limited(what) {
                 tracing::warn!(%error, tries = retry.failures(), left_out, "{what}");

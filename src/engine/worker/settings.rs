@@ -80,4 +80,10 @@ pub enum EngineError {
         /// How long their records have been waiting.
         time: Duration,
     },
+    /// No broker answers.
+    #[error("no broker has answered for {}", crate::duration::display(*time))]
+    Disconnected {
+        /// How long none has.
+        time: Duration,
+    },
 }

@@ -13,9 +13,10 @@ pub(crate) static SERVE_BID_REQUESTS: Family = Family::counter(
     &["outcome"],
     "bid requests, by outcome: enriched (or, by gRPC, changes were proposed); or given back unchanged: no_id (it names no \
      user as declared), unknown, expired, no_segments, refused (its consent signals forbid it), elsewhere (another process \
-     answers for its user); or malformed; and by gRPC alone: not_asked (the host accepts none of our changes), late (its time was over)",
+     answers for its user); or malformed; and by gRPC alone: not_asked (the host accepts none of our changes), \
+     no_change (no deal or bid is to change), late (its time was over)",
 )
-.of(&["enriched", "no_id", "unknown", "expired", "no_segments", "refused", "malformed", "not_asked", "late", "elsewhere"]);
+.of(&["enriched", "no_id", "unknown", "expired", "no_segments", "refused", "malformed", "not_asked", "no_change", "late", "elsewhere"]);
 pub(crate) static SERVE_MUTATIONS: Family = Family::counter(
     "aimpoint_serve_mutations_total",
     &["intent"],
@@ -32,7 +33,8 @@ pub(crate) static SERVE_TURNED_AWAY: Family = Family::counter(
     "aimpoint_serve_turned_away_total",
     &["reason"],
     "requests and connections that got no answer to their question, by reason: connections (too many), requests (too many), \
-     token, tls (the connection could not begin), too_large, slow, bad_request, no_owner (no process has read the user's \
+     token, tls (the connection could not begin), too_large, slow (a request that does not arrive or an answer that is not \
+     taken in time), bad_request, no_owner (no process has read the user's \
      partition yet)",
 )
 .of(&["connections", "requests", "token", "tls", "too_large", "slow", "bad_request", "no_owner"]);

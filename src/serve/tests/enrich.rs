@@ -131,6 +131,17 @@ fn signals_that_forbid_it_leave_the_request_unchanged_and_say_why() {
         (r#","regs":{"gdpr":0,"gpp_sid":"7"}"#, Some("signal_unreadable")),
         (r#","regs":{"gdpr":0,"gpp":7}"#, Some("signal_unreadable")),
         (r#","device":{"lmt":[]}"#, Some("signal_unreadable")),
+        // What is no country might stand for one with a law.
+        (r#","device":{"geo":{"country":"EU"}}"#, Some("signal_unreadable")),
+        (r#","device":{"geo":{"country":"UK"}}"#, Some("string_missing")),
+        (r#","device":{"geo":{"country":"deu"}}"#, Some("string_missing")),
+        (r#","device":{"geo":{"country":"ZZ"}}"#, Some("signal_unreadable")),
+        (r#","device":{"geo":{"country":"ZZZ"}}"#, Some("signal_unreadable")),
+        (r#","device":{"geo":{"country":276}}"#, Some("signal_unreadable")),
+        (r#","device":{"geo":{"country":"JPN","region":13}}"#, Some("signal_unreadable")),
+        (r#","device":{"geo":{"country":""}}"#, Some("unknown_law")),
+        (r#","device":{"geo":{"country":null}}"#, Some("unknown_law")),
+        (r#","device":{"geo":{"country":"JP"}}"#, None),
     ] {
         let request = format!("{{{user}{rest}}}");
         let (outcome, out) = enrich(&mut enricher, &request);
@@ -242,9 +253,18 @@ fn objects_of_the_same_provider_are_replaced() {
         let (outcome, out) = enrich(&mut enricher, &request(&before));
         assert_eq!((outcome, out), (Enrichment::Enriched, request(&after)), "{before}");
     }
-    // A request that is not enriched keeps what it has.
-    let unknown = request(ours).replace("ann", "eve");
-    assert_eq!(enrich(&mut enricher, &unknown), (Enrichment::Unknown, unknown));
+    // What was said of a user of whom nothing is known any more does not stay.
+    for (before, after) in [
+        (ours.to_owned(), String::new()),
+        (format!("{other} , {ours}"), format!("{other} ")),
+        (format!("{ours},{other}"), other.to_owned()),
+        (other.to_owned(), other.to_owned()),
+    ] {
+        let [before, after] = [before, after].map(|data| request(&data).replace("ann", "eve"));
+        assert_eq!(enrich(&mut enricher, &before), (Enrichment::Unknown, after), "{before}");
+    }
+    let nobody = request(ours).replace("buyeruid", "other");
+    assert_eq!(enrich(&mut enricher, &nobody), (Enrichment::NoId, nobody));
 }
 
 proptest! {

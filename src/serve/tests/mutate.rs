@@ -57,12 +57,14 @@ fn about(user: &str) -> RtbRequest {
 }
 
 fn bid(id: &str, cid: &str, price: f64) -> Bid {
-    Bid { id: id.to_owned(), cid: cid.to_owned(), price }
+    Bid { id: id.to_owned(), impid: "1".to_owned(), cid: cid.to_owned(), price, ..Bid::default() }
 }
 
 fn with_bids(seat: &str, bid: Vec<Bid>, cur: &str) -> RtbRequest {
     let seatbid = vec![SeatBid { bid, seat: seat.to_owned() }];
-    RtbRequest { bid_response: Some(BidResponse { seatbid, cur: cur.to_owned() }), ..about("ann") }
+    let mut request = about("ann");
+    request.bid_request.as_mut().unwrap().imp = vec![Imp { id: "1".to_owned(), ..Imp::default() }];
+    RtbRequest { bid_response: Some(BidResponse { seatbid, cur: cur.to_owned() }), ..request }
 }
 
 fn propose(mutator: &mut Mutator, request: &RtbRequest) -> (RtbResponse, Enrichment) {
@@ -127,6 +129,48 @@ fn only_our_bids_that_cost_more_are_lowered() {
 }
 
 #[test]
+fn no_price_is_below_the_floor_of_its_impression_or_deal() {
+    let mut mutator = mutator(OPEN);
+    let deal = |id: &str, bidfloor, bidfloorcur: &str| Deal {
+        id: id.to_owned(),
+        bidfloor,
+        bidfloorcur: bidfloorcur.to_owned(),
+    };
+    // The decision bids 3 USD, shaded 2.1 USD, and the bid that is there costs 5 USD.
+    for (floor, currency, dealid, expected) in [
+        (0.0, "", "", Some(2.1)),
+        (2.0, "", "", Some(2.1)),
+        (2.5, "USD", "", Some(2.5)),
+        (3.0, "", "", Some(3.0)),
+        (3.01, "", "", None),
+        (f64::NAN, "", "", None),
+        (f64::INFINITY, "", "", None),
+        (-1.0, "", "", Some(2.1)),
+        (0.5, "EUR", "", None),
+        (0.0, "EUR", "", Some(2.1)),
+        // A deal has a floor of its own.
+        (3.01, "", "cheap", Some(2.1)),
+        (0.0, "", "dear", Some(2.8)),
+        (0.0, "", "euro", None),
+        (0.0, "", "unknown", None),
+    ] {
+        let mut of_ann = bid("a", "shoes", 5.0);
+        of_ann.dealid = dealid.to_owned();
+        let mut request = with_bids("s1", vec![of_ann], "USD");
+        let imp = &mut request.bid_request.as_mut().unwrap().imp[0];
+        (imp.bidfloor, imp.bidfloorcur) = (floor, currency.to_owned());
+        let deals = vec![deal("cheap", 1.0, ""), deal("dear", 2.8, "USD"), deal("euro", 0.1, "EUR")];
+        imp.pmp = Some(Pmp { deals });
+        let (response, _) = propose(&mut mutator, &request);
+        let found: Vec<f64> = lowered(&response.mutations).into_iter().map(|(_, price)| price).collect();
+        assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{floor} {currency} {dealid}");
+        // Without its impression, the floor is not known.
+        request.bid_request.as_mut().unwrap().imp[0].id = "2".to_owned();
+        assert_eq!(lowered(&propose(&mut mutator, &request).0.mutations), []);
+    }
+}
+
+#[test]
 fn deals_of_the_campaigns_are_activated_for_each_impression_that_lacks_them() {
     let store = Store::default();
     let mut ann = decision("ann", NOW, &[]);
@@ -138,12 +182,12 @@ fn deals_of_the_campaigns_are_activated_for_each_impression_that_lacks_them() {
         vec![with_deals("shoes", &["d1", "d2"]), with_deals("hats", &["d2", "d3"]), with_deals("plain", &[])];
     keep(&store, 0, "ann", &ann);
     let imp = |id: &str, deals: &[&str]| {
-        let deals = deals.iter().map(|it| Deal { id: (*it).to_owned() }).collect();
-        Imp { id: id.to_owned(), pmp: Some(Pmp { deals }) }
+        let deals = deals.iter().map(|it| Deal { id: (*it).to_owned(), ..Deal::default() }).collect();
+        Imp { id: id.to_owned(), pmp: Some(Pmp { deals }), ..Imp::default() }
     };
     let mut request = about("ann");
     request.bid_request.as_mut().unwrap().imp = vec![
-        Imp { id: "1".to_owned(), pmp: None },
+        Imp { id: "1".to_owned(), ..Imp::default() },
         imp("2", &["d1", "other"]),
         imp("3", &["d3", "d2", "d1"]),
         imp("4/5", &[]),
@@ -192,7 +236,12 @@ fn only_what_the_host_accepts_is_proposed() {
 #[test]
 fn a_request_without_anything_to_propose_says_why() {
     let mut mutator = mutator(OPEN);
+    let only = |intent: Intent, request| RtbRequest { applicable_intents: vec![intent.into()], ..request };
     for (request, outcome) in [
+        (only(Intent::BidShade, about("ann")), Enrichment::NoChange),
+        (only(Intent::BidShade, with_bids("s1", vec![], "USD")), Enrichment::NoChange),
+        (only(Intent::ActivateDeals, about("bob")), Enrichment::NoChange),
+        (only(Intent::ActivateSegments, about("bob")), Enrichment::NoSegments),
         (about("bob"), Enrichment::NoSegments),
         (about("old"), Enrichment::Expired),
         (about("eve"), Enrichment::Unknown),
@@ -253,6 +302,9 @@ fn signals_of_the_request_forbid_it_as_in_json() {
         ("older gdpr", None, |regs, _, _| regs.ext = Some(regs::Ext { gdpr: Some(true), ..regs::Ext::default() })),
         ("coppa", None, |regs, _, _| regs.coppa = Some(true)),
         ("lmt", None, |_, _, device| device.lmt = Some(true)),
+        ("country", Some("signal_unreadable"), |_, _, device| {
+            device.geo = Some(Geo { country: "EU".to_owned(), ..Geo::default() });
+        }),
         ("gpc", Some("signal_unreadable"), |regs, _, _| {
             regs.ext = Some(regs::Ext { gpc: Some("yes".to_owned()), ..regs::Ext::default() });
         }),

@@ -23,6 +23,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 const MUTATIONS: &str = "/com.iabtechlab.bidstream.mutation.services.v1.RTBExtensionPoint/GetMutations";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+const OLDER_REFLECTION: &str = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
 
 /// The code and message of a call's end, its head, and the message of the answer.
 struct Answer {
@@ -36,6 +37,8 @@ struct Answer {
 struct Client {
     runtime: Runtime,
     send: SendRequest<Bytes>,
+    /// A further header of each call.
+    header: Option<(&'static str, &'static str)>,
 }
 
 impl Client {
@@ -48,7 +51,7 @@ impl Client {
             drop(tokio::spawn(connection));
             send
         });
-        Self { runtime, send }
+        Self { runtime, send, header: None }
     }
 
     /// Sends these bytes as a call, and reads the answer. `ends`: whether the request is complete.
@@ -58,6 +61,9 @@ impl Client {
             .header("te", "trailers");
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if let Some((name, value)) = self.header {
+            request = request.header(name, value);
         }
         self.runtime.block_on(async {
             let mut send = self.send.clone().ready().await?;
@@ -184,7 +190,7 @@ fn health_follows_readiness_and_needs_no_token() {
     let nobody = client.call(HEALTH, &HealthCheckRequest { service: "nobody".to_owned() });
     assert_eq!(nobody.code, 5, "NOT_FOUND");
 
-    for path in [MUTATIONS, REFLECTION] {
+    for path in [MUTATIONS, REFLECTION, OLDER_REFLECTION] {
         let bytes = frame(&about("ann", None).encode_to_vec());
         for token in [None, Some("0123456789abcdeF")] {
             let refused = client.send(path, token, bytes.clone(), true).unwrap();
@@ -204,11 +210,13 @@ fn reflection_has_the_service_and_its_messages() {
     };
     let server = Server::start(None, true);
     let client = Client::connect(&server);
-    let ask = |what: MessageRequest| {
+    // Both versions have the same messages.
+    let ask_at = |path: &str, what: MessageRequest| {
         let request = ServerReflectionRequest { host: String::new(), message_request: Some(what) };
-        let answer = client.call(REFLECTION, &request);
+        let answer = client.call(path, &request);
         ServerReflectionResponse::decode(&answer.message[..]).unwrap().message_response.unwrap()
     };
+    let ask = |what| ask_at(REFLECTION, what);
     let MessageResponse::ListServicesResponse(list) = ask(MessageRequest::ListServices(String::new())) else {
         panic!("no list")
     };
@@ -227,6 +235,9 @@ fn reflection_has_the_service_and_its_messages() {
         panic!("no file")
     };
     assert!(!files.file_descriptor_proto.is_empty());
+    let older = ask_at(OLDER_REFLECTION, MessageRequest::ListServices(String::new()));
+    let MessageResponse::ListServicesResponse(older) = older else { panic!("no list for older tools") };
+    assert!(older.service.iter().any(|it| it.name == names[0]), "{older:?}");
 }
 
 #[test]
@@ -249,6 +260,25 @@ fn bad_requests_have_a_status_that_says_what_to_do() {
     }
     // The connection is still good.
     assert_eq!(response(&client.call(MUTATIONS, &about("ann", None))).1, "enriched");
+    let with_encoding = Client { header: Some(("grpc-encoding", "gzip")), ..client };
+    let mut compressed = frame(b"");
+    compressed[0] = 1;
+    let answer = with_encoding.send(MUTATIONS, None, compressed, true).unwrap();
+    assert_eq!(answer.code, 12, "{}", answer.why);
+}
+
+#[test]
+fn the_timeout_of_a_call_counts_like_that_of_the_host() {
+    let server = server_with_ann(LIMITS, None);
+    let mut client = Client::connect(&server);
+    for (timeout, outcome) in
+        [("0n", "late"), ("1n", "late"), ("1H", "enriched"), ("99999999S", "enriched"), ("soon", "enriched")]
+    {
+        client.header = Some(("grpc-timeout", timeout));
+        for tmax in [None, Some(60_000)] {
+            assert_eq!(response(&client.call(MUTATIONS, &about("ann", tmax))).1, outcome, "{timeout}");
+        }
+    }
 }
 
 #[test]
@@ -306,6 +336,33 @@ fn connections_have_a_limit_and_quiet_ones_end() {
     }
     assert_eq!(response(&open[0].call(MUTATIONS, &about("ann", None))).1, "enriched");
     assert!(open[1].send(MUTATIONS, None, frame(b""), true).is_err());
+}
+
+#[test]
+fn a_client_that_leaves_no_room_for_its_answers_loses_its_connection() {
+    let server = server_with_ann(Limits { write: Duration::from_millis(300), ..LIMITS }, None);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ended = runtime.block_on(async {
+        let stream = TcpStream::connect(server.grpc).await.unwrap();
+        let builder = h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(stream);
+        let (send, connection) = builder.await.unwrap();
+        let running = tokio::spawn(connection);
+        // It goes on asking.
+        drop(tokio::spawn(async move {
+            let whole = frame(&about("ann", None).encode_to_vec());
+            let mut answers = Vec::new();
+            while let Ok(mut ready) = send.clone().ready().await {
+                let request = Request::post(format!("http://localhost{MUTATIONS}")).header("te", "trailers");
+                let request = request.header("content-type", "application/grpc").body(()).unwrap();
+                let Ok((answer, mut body)) = ready.send_request(request, false) else { return };
+                body.send_data(whole.clone().into(), true).unwrap_or_default();
+                answers.push(answer);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }));
+        tokio::time::timeout(Duration::from_secs(20), running).await
+    });
+    assert!(ended.is_ok(), "the connection stays");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! since a fixed moment. The worker ([`super::Worker`]) makes the calls and reports their results.
 
 mod assignment;
+mod contact;
 mod profile_writes;
 mod recovery;
 mod retry;
@@ -13,6 +14,7 @@ mod tick_schedule;
 mod transaction;
 
 pub(crate) use assignment::{Assignment, FencedAction};
+pub(crate) use contact::ContactWatch;
 pub(crate) use profile_writes::{PROFILES_PER_COMMIT, ProfileWrites};
 pub(crate) use recovery::{Finding, PositionBeyondEnd, Recovery, RestoreVerdict, StartPlan};
 pub(crate) use retry::Retry;

@@ -37,9 +37,9 @@ impl Retry {
         Self { failures: 0, failures_max: TRIES_MAX, deadline: now + DEADLINE, pause: None }
     }
 
-    /// For fencing. Each call has a long deadline of its own, so only tries are counted.
-    pub(crate) fn of_fence() -> Self {
-        Self { failures: 0, failures_max: TRIES_MAX - 1, deadline: Duration::MAX, pause: None }
+    /// For fencing, which ends at a deadline, because each call has a long one of its own.
+    pub(crate) fn of_fence(deadline: Duration) -> Self {
+        Self { failures: 0, failures_max: TRIES_MAX - 1, deadline, pause: None }
     }
 
     /// Counts a failure. Returns the pause before the next try, or `None` when it is time to give up.
