@@ -13,7 +13,7 @@ use crate::{
     partial::PartialFile,
     training::{
         Balance, CalibrationMethod, ClassWeight, DataFile, Dataset, Decimal, Disturb, Epoch, Fold, Identity,
-        Importance, Network, Note, Part, Pruning, Quantised, ReadSpec, Schedule, Split, TrainSpec, Trained, encode,
+        Importance, Note, Part, Pruning, Quantised, ReadSpec, Schedule, Split, Start, TrainSpec, Trained, encode,
         encode_quantised, folds, read, train_from,
     },
 };
@@ -72,7 +72,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "COLUMN")]
     pub time: Option<String>,
     /// The column whose equal values stay on the same side of the split, such as the user
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", conflicts_with = "follow")]
     pub group: Option<String>,
     /// Columns to ignore
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
@@ -205,8 +205,8 @@ struct Job<'a> {
     data: &'a Path,
     out: &'a Path,
     version: Option<String>,
-    /// The networks to begin with.
-    start: Option<&'a [Network]>,
+    /// Where to begin, if it fits.
+    start: Option<&'a Start>,
 }
 
 /// Trains a model, writes it with its card, and prints its metrics.
@@ -214,6 +214,12 @@ fn make(args: &TrainArgs, job: Job<'_>) -> anyhow::Result<Trained> {
     let Job { data: rows, out, version, start } = job;
     files::check(rows)?;
     let [card_path, page_path] = ["json", "html"].map(|form| out.with_extension(form));
+    if [&*card_path, &*page_path].contains(&out) {
+        return Err(Exit::Usage.because(format!(
+            "train --out {}: the model card has this name; choose a name that ends in .onnx",
+            out.display()
+        )));
+    }
     for out in [out, &card_path, &page_path] {
         files::check_out(out, &[rows.to_owned()])?;
     }

@@ -6,7 +6,7 @@ use aimpoint::{
     cli::train::{TrainArgs, run},
     inference::{FeatureMatrix, Model, ModelError, ModelSpec, OnnxModel, Runtime},
     training::{
-        Balance, ClassWeight, Dataset, Epoch, Identity, Network, ReadSpec, TrainSpec, Trained, encode, read, train,
+        Balance, ClassWeight, Dataset, Epoch, Identity, ReadSpec, Start, TrainSpec, Trained, encode, read, train,
         train_from,
     },
 };
@@ -91,23 +91,24 @@ fn training_goes_on_from_networks_that_fit_and_from_no_others() {
             data.values.extend([a, b]);
             data.labels.push(a + b > 0.0 && row % 10 != 0);
         }
+        data.times = Some((from..from + 600).map(f64::from).collect());
         data
     };
     let spec = TrainSpec { epochs_max: 60, members: 2, ..TrainSpec::default() };
     let before = train(&rows(0), &spec).unwrap();
-    assert_eq!((before.members.len(), Network::average(&before.members)), (2, before.network.clone()));
-    let first_loss = |start: Option<&[Network]>, spec: &TrainSpec| {
+    let first_loss = |start: Option<&Start>, spec: &TrainSpec| {
         let mut first = None;
         let tell = |epoch: Epoch| first = first.or(epoch.loss);
         train_from(&rows(300), spec, start, tell).unwrap();
         first.unwrap()
     };
-    let (cold, warm) = (first_loss(None, &spec), first_loss(Some(&before.members), &spec));
+    let (cold, warm) = (first_loss(None, &spec), first_loss(Some(&before.next), &spec));
     assert!(warm < 0.8 * cold, "{warm} {cold}");
     // Networks of other layers, or another number of them, are not used.
     let wider = TrainSpec { hidden: vec![12], ..spec.clone() };
-    assert_eq!(first_loss(Some(&before.members), &wider), first_loss(None, &wider));
-    assert_eq!(first_loss(Some(&before.members[..1]), &spec), cold);
+    assert_eq!(first_loss(Some(&before.next), &wider), first_loss(None, &wider));
+    let fewer = TrainSpec { members: 1, ..spec };
+    assert_eq!(first_loss(Some(&before.next), &fewer), first_loss(None, &fewer));
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub struct OfferedDecision<'a> {
     pub policy_version: u64,
     /// The version of the model that scored; empty for none.
     pub model_version: &'a str,
+    /// The user's variant in the experiment between models; empty for none.
+    pub variant: &'a str,
     /// The campaigns in it.
     pub offers: &'a [Offer<'a>],
     /// The campaigns that pacing or better campaigns kept out of it.

@@ -59,6 +59,7 @@ use super::{
 };
 use crate::{
     canary::{self, Canary},
+    inference::CONTROL,
     targeting::{
         money::Currency,
         shading::{Notices, WinRates},
@@ -179,7 +180,7 @@ impl State {
             self.observe_decision(offer.campaign_id, offer.currency, decided_at, true);
             let predicts = self.campaigns.get(offer.campaign_id).is_some_and(|it| it.setup.predicts.is_some());
             let predicted = offer.probability.filter(|_| predicts).map(|probability| Predicted {
-                version: decision.model_version.to_owned(),
+                version: version_of(decision),
                 probability,
                 known_at: None,
             });
@@ -354,13 +355,13 @@ impl State {
         self.accounts.get(campaign).into_iter().flat_map(|account| account.days.iter().map(|(day, it)| (*day, it)))
     }
 
-    /// How good the predictions of each model version are, by campaign and version: the labels of today and yesterday, in UTC.
+    /// How good the predictions of each model version are, by campaign and version, of whole days in UTC: see [`QualityOf`].
     pub fn qualities(&self) -> Vec<QualityOf<'_>> {
         let predicts = |id: &str| self.campaigns.get(id).and_then(|campaign| campaign.setup.predicts);
         self.qualities.figures(self.meta.clock, predicts)
     }
 
-    /// The age at which it is known whether an impression of a campaign succeeded. `None` if nothing is predicted of it.
+    /// The age at which it is known of every impression of a campaign whether it has succeeded. `None` if nothing is predicted of it.
     pub fn label_age(&self, campaign: &str) -> Option<Duration> {
         let age = self.settings.label_age(self.campaigns.get(campaign)?.setup.predicts?);
         Some(Duration::from_micros(u64::try_from(age).unwrap_or_default()))
@@ -421,6 +422,14 @@ impl State {
     fn forget(&mut self, key: Key) {
         self.seen.remove(key);
         self.dirty.insert(RecordId::Seen(key));
+    }
+}
+
+/// The name of the version that scored. Another variant's version is another model, even if it has the same name.
+fn version_of(decision: &OfferedDecision<'_>) -> String {
+    match decision.variant {
+        "" | CONTROL => decision.model_version.to_owned(),
+        variant => format!("{variant}/{}", decision.model_version),
     }
 }
 
