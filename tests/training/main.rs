@@ -592,3 +592,25 @@ fn folds_by_time_are_in_the_card_and_do_not_change_the_model() {
     let error = format!("{:#}", card_of(&folder, "rows.csv", &table, &["--folds", "3"]).unwrap_err());
     assert!(error.contains("name their column with --time"), "{error}");
 }
+
+#[test]
+fn a_model_does_not_overwrite_its_own_card() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = folder.path().join("rows.csv");
+    fs::write(&rows, noisy_line()).unwrap();
+    for name in ["model.html", "model.json"] {
+        let out = folder.path().join(name);
+        let files = [&out, &rows].map(|path| path.clone().into_os_string());
+        let command = Command::parse_from(["train", "--quiet", "--out"].map(Into::into).into_iter().chain(files));
+        let error = format!("{:#}", run(&command.train).unwrap_err());
+        assert!(error.contains("the model card has this name"), "{error}");
+        assert!(!out.exists(), "{name}");
+    }
+}
+
+#[test]
+fn following_splits_by_time_so_it_takes_no_groups() {
+    let refused = Command::try_parse_from(["train", "--follow", "6h", "--group", "user_key"]);
+    let error = refused.err().expect("a group may reach beyond the split").to_string();
+    assert!(error.contains("--group") && error.contains("--follow"), "{error}");
+}

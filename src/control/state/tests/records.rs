@@ -94,7 +94,7 @@ const GOLDEN_TOUCH: &str = concat!(
     r#""aliases":["5b45c9d2dadf3edb6865fa559110cb64","ae8bada13fec216e9a006a1c2744c61e","#,
     r#""7fadc89889269628c733ce312194bbf2","af9ecfc7cdcd24d0c2ba4c5b3d0966ed"]}"#,
 );
-const GOLDEN_HASH: &str = "27a150c25e4ace2bd00207de7f9c6437";
+const GOLDEN_HASH: &str = "e324ace626d20f56bb3dcf1a54d1f313";
 
 #[test]
 fn a_restored_state_is_the_same_and_goes_on_the_same() {
