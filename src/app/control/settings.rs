@@ -161,6 +161,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_variant_of_the_model_has_one_name() {
+        assert_eq!(crate::control::CONTROL_VARIANT, crate::inference::CONTROL);
+    }
+
+    #[test]
     fn a_model_predicts_what_a_score_is_bid_by_and_a_number_is_no_prediction() {
         let of = |text: &str| {
             let spec: CampaignSpec = toml::from_str(&format!("id = \"a\"\n{text}")).unwrap();

@@ -12,10 +12,10 @@ use crate::{
         files::{self, FileError, Line},
     },
     config::ConfigLoadError,
-    control::{DecisionRecord, Details, Key},
+    control::{CONTROL_VARIANT, DecisionRecord, Details, Key},
     effect::{Evaluation, LabelledImpression},
     evaluation::PairedRow,
-    inference::{CONTROL, PromotionSpec},
+    inference::PromotionSpec,
     targeting::campaign::{CampaignSpec, Chance},
 };
 use serde::Deserialize;
@@ -68,7 +68,7 @@ impl Observer for Live<'_> {
     fn decision(&mut self, record: &DecisionRecord, _: Option<&str>) {
         let Details { model_version, variant, .. } = record.details();
         // A variant's version may have the same name.
-        let is_of_variant = !matches!(variant.as_str(), "" | CONTROL);
+        let is_of_variant = !matches!(variant.as_str(), "" | CONTROL_VARIANT);
         if model_version != self.champion || is_of_variant {
             let known = self.scores.pairs.remove(&key(&record.decision_id));
             self.of_others += u64::from(known.is_some());

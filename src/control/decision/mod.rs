@@ -18,6 +18,9 @@ pub use read::DecisionRecord;
 
 use crate::targeting::money::{Cpm, Currency};
 
+/// The variant of the users for whom `[model]` decides.
+pub const CONTROL_VARIANT: &str = "control";
+
 /// A decision, borrowed from its record.
 #[derive(Clone, Copy, Debug)]
 pub struct OfferedDecision<'a> {

@@ -128,7 +128,8 @@ impl State {
             is_converted: by_then(touch.converted_at),
             predicts,
         };
-        let (campaign, version, day) = self.qualities.count([&touch.campaign, &predicted.version], known_at, &label);
+        let (campaign, version, day) =
+            self.observed.qualities.count([&touch.campaign, &predicted.version], known_at, &label);
         self.dirty.note(|| RecordId::Quality(campaign, version, day));
     }
 

@@ -50,7 +50,7 @@ pub use types::{Counts, Disposition, Effects, Source};
 
 use super::{
     audience::{AudienceReport, SegmentSize},
-    decision::{OfferedDecision, SkipReason},
+    decision::{CONTROL_VARIANT, OfferedDecision, SkipReason},
     join::{Alias, Lookup, Seen, Touch, Touches, decision_alias, find, knows_auction, offer_key, user_alias},
     key::Key,
     ledger::{Account, CampaignSetup, Figures, Predicted, Qualities, QualityOf},
@@ -59,7 +59,6 @@ use super::{
 };
 use crate::{
     canary::{self, Canary},
-    inference::CONTROL,
     targeting::{
         money::Currency,
         shading::{Notices, WinRates},
@@ -91,6 +90,15 @@ struct Auctions {
     is_fit_due: bool,
 }
 
+/// What is known besides money.
+#[derive(Clone, Debug, Default)]
+struct Observed {
+    /// How good predictions are.
+    qualities: Qualities,
+    /// Members by segment (taxonomy and id) and by source.
+    audiences: BTreeMap<(u32, String), BTreeMap<String, u64>>,
+}
+
 /// What became of outcomes, until somebody takes it.
 #[derive(Clone, Debug, Default)]
 struct Settlements {
@@ -113,10 +121,8 @@ pub struct State {
     /// Outcomes that wait for their decision, by arrival.
     parked: BTreeMap<(i64, Key), Outcome>,
     accounts: BTreeMap<String, Account>,
-    qualities: Qualities,
     auctions: Auctions,
-    /// Members by segment (taxonomy and id) and by source.
-    audiences: BTreeMap<(u32, String), BTreeMap<String, u64>>,
+    observed: Observed,
     dirty: Dirty,
     settlements: Settlements,
 }
@@ -134,8 +140,7 @@ impl State {
             parked: BTreeMap::new(),
             accounts: BTreeMap::new(),
             auctions: Auctions { notices: BTreeMap::new(), rates: BTreeMap::new(), is_fit_due: true },
-            qualities: Qualities::default(),
-            audiences: BTreeMap::new(),
+            observed: Observed::default(),
             dirty: Dirty::default(),
             settlements: Settlements::default(),
         }
@@ -314,14 +319,14 @@ impl State {
         }
         let partition = report.partition.to_string();
         let reported: BTreeSet<(u32, &str)> = report.segments.iter().map(|it| (it.segtax, it.id.as_str())).collect();
-        for ((segtax, id), sources) in &mut self.audiences {
+        for ((segtax, id), sources) in &mut self.observed.audiences {
             if !reported.contains(&(*segtax, id.as_str())) && sources.remove(&partition).is_some() {
                 self.dirty.insert(RecordId::Audience(*segtax, id.clone(), partition.clone()));
             }
         }
-        self.audiences.retain(|_, sources| !sources.is_empty());
+        self.observed.audiences.retain(|_, sources| !sources.is_empty());
         for SegmentSize { segtax, id, members } in &report.segments {
-            let sources = self.audiences.entry((*segtax, id.clone())).or_default();
+            let sources = self.observed.audiences.entry((*segtax, id.clone())).or_default();
             if sources.insert(partition.clone(), *members) != Some(*members) {
                 self.dirty.insert(RecordId::Audience(*segtax, id.clone(), partition.clone()));
             }
@@ -358,7 +363,7 @@ impl State {
     /// How good the predictions of each model version are, by campaign and version, of whole days in UTC: see [`QualityOf`].
     pub fn qualities(&self) -> Vec<QualityOf<'_>> {
         let predicts = |id: &str| self.campaigns.get(id).and_then(|campaign| campaign.setup.predicts);
-        self.qualities.figures(self.meta.clock, predicts)
+        self.observed.qualities.figures(self.meta.clock, predicts)
     }
 
     /// The age at which it is known of every impression of a campaign whether it has succeeded. `None` if nothing is predicted of it.
@@ -428,7 +433,7 @@ impl State {
 /// The name of the version that scored. Another variant's version is another model, even if it has the same name.
 fn version_of(decision: &OfferedDecision<'_>) -> String {
     match decision.variant {
-        "" | CONTROL => decision.model_version.to_owned(),
+        "" | CONTROL_VARIANT => decision.model_version.to_owned(),
         variant => format!("{variant}/{}", decision.model_version),
     }
 }

@@ -246,7 +246,8 @@ impl State {
             Some(Predicted { known_at, ..predicted.clone() })
         });
         if let Some(Predicted { version, probability, .. }) = &predicted {
-            let (campaign, version, day) = self.qualities.show([&touch.campaign, version], shown_at, *probability);
+            let (campaign, version, day) =
+                self.observed.qualities.show([&touch.campaign, version], shown_at, *probability);
             self.dirty.note(|| RecordId::Quality(campaign, version, day));
         }
         let mut aliases = touch.aliases.clone();
