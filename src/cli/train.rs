@@ -14,7 +14,8 @@ use crate::{
     partial::PartialFile,
     training::{
         Balance, CalibrationMethod, ClassWeight, DataFile, Dataset, Decimal, Disturb, Epoch, Identity, Note, Quantised,
-        ReadSpec, Schedule, Split, Start, TrainSpec, Trained, encode, encode_quantised, folds, read, train_from,
+        ReadSpec, Regularise, Schedule, Split, Start, TrainSpec, Trained, encode, encode_quantised, folds, read,
+        train_from,
     },
 };
 use anyhow::Context;
@@ -112,8 +113,11 @@ pub struct TrainArgs {
     #[arg(long, value_enum, default_value_t)]
     pub schedule: Schedule,
     /// Weight decay: the share of a weight removed by a step of size 1
-    #[arg(long, default_value_t = TrainSpec::default().weight_decay, value_parser = number_within(0.0..=1.0))]
+    #[arg(long, default_value_t = Regularise::default().weight_decay, value_parser = number_within(0.0..=1.0))]
     pub weight_decay: f64,
+    /// Normalise the hidden units over each batch while training. The model has ordinary layers, as without
+    #[arg(long)]
+    pub batch_norm: bool,
     /// Seed of the weights, the shuffling and the split
     #[arg(long, default_value_t = TrainSpec::default().seed)]
     pub seed: u64,
@@ -174,7 +178,7 @@ impl TrainArgs {
             learning_rate: self.learning_rate,
             schedule: self.schedule,
             seed: self.seed,
-            weight_decay: self.weight_decay,
+            regularise: Regularise { weight_decay: self.weight_decay, batch_norm: self.batch_norm },
             balance: Balance { class_weight: self.class_weight, keep_negatives: self.keep_negatives },
             disturb: Disturb { dropout: self.dropout, ..self.augment.unwrap_or_default() },
             prune: self.prune,

@@ -7,7 +7,7 @@ use super::{
         CONTROL_LABELS, CONTROL_LAG, CONTROL_LEADER, CONTROL_OUTCOMES, CONTROL_PREDICTED, CONTROL_SPENT,
         CONTROL_VERSION,
     },
-    recorder::{add, remove, set},
+    recorder::{add, clear, remove, set},
 };
 
 /// Sets whether this process leads.
@@ -103,6 +103,11 @@ pub fn forget_control_predictions(campaign: &str, version: &str) {
     ] {
         remove(family, &[campaign, version]);
     }
+}
+
+/// Removes what only a leader knows and what changes: who follows would tell old sums, and the larger one is shown.
+pub fn forget_control() {
+    [&CONTROL_SPENT, &CONTROL_BUDGET, &CONTROL_AUDIENCE, &CONTROL_LABEL_AGE].into_iter().for_each(|it| clear(it));
 }
 
 /// Sets the age at which labels of a campaign are known.

@@ -210,6 +210,14 @@ pub(crate) fn remove(family: &'static Family, labels: &[&str]) {
     }
 }
 
+/// Removes all time series of a family.
+pub(crate) fn clear(family: &'static Family) {
+    let mut recorded = RECORDED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, series)) = recorded.get_mut(family.name) {
+        series.clear();
+    }
+}
+
 /// The time series of a histogram without labels, initially without values.
 pub(crate) fn histogram(family: &'static Family) -> Histogram {
     let key = key(family, &[]);
@@ -263,6 +271,8 @@ mod tests {
             left.numbers().map(|(labels, number)| (labels.concat(), number)).collect::<Vec<_>>(),
             [("ba".to_owned(), 3.0)]
         );
+        clear(&COUNTER);
+        assert!(recorded().iter().all(|it| it.family.name != "a_test_total"));
         let [Sample { value: Value::Distribution(it), .. }] = &of("a_test_seconds").samples[..] else {
             panic!("one histogram")
         };

@@ -46,7 +46,7 @@ pub use network::{Layer, Network};
 pub use note::Note;
 pub use number::Decimal;
 pub use onnx::{Identity, encode, encode_quantised};
-pub use options::{Balance, ClassWeight, Disturb, Schedule, TrainSpec};
+pub use options::{Balance, ClassWeight, Disturb, Regularise, Schedule, TrainSpec};
 pub use prune::Pruning;
 pub use quantise::{Quantised, Ranges};
 pub use read::{Dataset, ReadSpec, read};

@@ -614,3 +614,26 @@ fn following_splits_by_time_so_it_takes_no_groups() {
     let error = refused.err().expect("a group may reach beyond the split").to_string();
     assert!(error.contains("--group") && error.contains("--follow"), "{error}");
 }
+
+#[test]
+fn batch_normalisation_is_in_the_card_and_folded_into_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    let fixed = ["--members", "1", "--epochs", "20", "--hidden", "8,4", "--time", "when"];
+    let plain = card_of(&folder, "rows.csv", &noisy_line(), &fixed).unwrap();
+    let bytes = fs::metadata(&path).unwrap().len();
+    let normalised = [&fixed[..], &["--batch-norm"]].concat();
+    let card = card_of(&folder, "rows.csv", &noisy_line(), &normalised).unwrap();
+    assert_eq!((&plain["training"]["batch_norm"], &card["training"]["batch_norm"]), (&().into(), &true.into()));
+    assert_eq!(fs::metadata(&path).unwrap().len(), bytes, "the layers are ordinary ones");
+    assert!(card["parts"][2]["auc"].as_f64().unwrap() > 0.9, "{card}");
+    assert!(fs::read_to_string(path.with_extension("html")).unwrap().contains("batch norm"));
+    // ONNX Runtime scores a row as among others.
+    let mut model = OnnxModel::load(&runtime(), &spec(&path), &[], "").unwrap();
+    let values = [0.3, -0.2, -0.9, 0.4, 0.1, 0.8];
+    let together = score(&mut model, 3, &values);
+    for (row, together) in together.iter().enumerate() {
+        let alone = score(&mut model, 1, &values[2 * row..2 * row + 2]);
+        assert!((alone[0] - together).abs() < 1e-6, "row {row}");
+    }
+}

@@ -26,6 +26,7 @@ impl Figures {
     /// Says that this process does not lead, or no longer.
     pub(super) fn stands_by() {
         metrics::control_leads(false);
+        metrics::forget_control();
         Self::set_lag([0; 3]);
     }
 
@@ -177,7 +178,11 @@ mod tests {
         let predicted = [(CAMPAIGN.to_owned(), "7".to_owned())].into();
         let figures = Figures { counts: Counts::default(), committed_at: Duration::ZERO, predicted };
         assert_eq!(told(), 8);
+        metrics::control_spend([CAMPAIGN, "EUR", "day"], 3.0, Some(9.0));
+        metrics::control_label_age(CAMPAIGN, 60.0);
         drop(figures);
+        assert_eq!(told(), 3);
+        Figures::stands_by();
         assert_eq!(told(), 0);
     }
 }
