@@ -274,7 +274,7 @@ fn report_control(out: &mut impl Write, config: &Config) -> anyhow::Result<()> {
     let spec = config.control();
     let [interval, stale, horizon] =
         [spec.policy_interval, spec.stale_after, spec.dedupe_horizon].map(crate::duration::display);
-    let [outcomes, touches, parked] = [(spec.outcomes_max, 100), (spec.touches_max, 600), (PARKED_MAX, 500)]
+    let [outcomes, touches, parked] = [(spec.outcomes_max, 100), (spec.touches_max, 1_000), (PARKED_MAX, 500)]
         .map(|(count, bytes)| (count, ByteSize::b((count * bytes) as u64).display().si()));
     writeln!(
         out,

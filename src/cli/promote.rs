@@ -18,14 +18,15 @@ use super::{
 use crate::{
     app::{Setup, load_within_limit},
     inference::{
-        AuditNote, LiveNeed, Manifest, Model, ModelFiles, ModelFolder, ModelSpec, OnnxModel, PromotionSpec, Runtime,
+        AuditEntry, AuditNote, AuditStep, LiveNeed, Manifest, Model, ModelFiles, ModelFolder, ModelSpec, OnnxModel,
+        PromotionSpec, Runtime,
     },
 };
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use evidence::Evidence;
 use serde::Serialize;
-use std::{io::Write, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, io::Write, path::PathBuf, time::Duration};
 
 /// How long a run may take. Nothing waits for it, unlike in serving.
 const DEADLINE: Duration = Duration::from_mins(10);
@@ -33,7 +34,7 @@ const DEADLINE: Duration = Duration::from_mins(10);
 /// Activate a version if it is shown to be better than the active one
 #[derive(Args, Clone, Debug)]
 pub(super) struct PromoteArgs {
-    /// The version to be promoted [default: the newest]
+    /// The version to be promoted [default: the newest that was not rolled back]
     version: Option<String>,
     #[command(flatten)]
     config: ConfigArgs,
@@ -94,10 +95,7 @@ struct Verdict {
 
 pub(super) fn run(args: &PromoteArgs) -> anyhow::Result<()> {
     let setup = args.config.read()?;
-    let live = TopicFiles::fetch(&setup, &args.live)?;
-    for file in std::iter::once(&args.rows).chain(live.paths()) {
-        files::check(file)?;
-    }
+    files::check(&args.rows)?;
     let (spec, folder) = folder(&setup)?;
     let promotion = setup.config.promotion.clone().unwrap_or_default();
     let (champion, challenger) = names(&folder, args.version.as_deref())?;
@@ -111,6 +109,11 @@ pub(super) fn run(args: &PromoteArgs) -> anyhow::Result<()> {
                 _ => "a [[shadow]] runs this version",
             }
         )));
+    }
+    // Copying topics takes long, and is in vain if there is nothing to promote.
+    let live = TopicFiles::fetch(&setup, &args.live)?;
+    for file in live.paths() {
+        files::check(file)?;
     }
     let runtime = Runtime::load(setup.config.inference.onnxruntime.as_deref())?;
     let [mut champion, mut challenger] =
@@ -148,7 +151,9 @@ pub(super) fn run(args: &PromoteArgs) -> anyhow::Result<()> {
 fn names(folder: &ModelFolder, asked: Option<&str>) -> anyhow::Result<(String, String)> {
     let champion = folder.active()?;
     let versions = folder.versions()?;
-    let challenger = asked.map(str::to_owned).or_else(|| versions.last().cloned()).unwrap_or_default();
+    let rolled_back = rolled_back(folder.audit()?.iter().flatten());
+    let newest = versions.iter().rfind(|version| !rolled_back.contains(*version));
+    let challenger = asked.map(str::to_owned).or_else(|| newest.cloned()).unwrap_or_default();
     if !versions.contains(&challenger) {
         return Err(Exit::Model.because(format!(
             "promote {challenger}: expected a version of {}, found {}",
@@ -159,6 +164,9 @@ fn names(folder: &ModelFolder, asked: Option<&str>) -> anyhow::Result<(String, S
     if challenger == champion {
         let why = match asked {
             Some(_) => "it is the active version already",
+            None if newest != versions.last() => {
+                "the newest version that was not rolled back is the active one already"
+            }
             None => "the newest version is the active one already",
         };
         let advice = if folder.is_pinned()? {
@@ -169,6 +177,24 @@ fn names(folder: &ModelFolder, asked: Option<&str>) -> anyhow::Result<(String, S
         return Err(Exit::Model.because(format!("promote {challenger}: {why}; {advice}")));
     }
     Ok((champion, challenger))
+}
+
+/// The versions that somebody went back from, and that were neither activated nor added again since.
+fn rolled_back<'a>(audit: impl Iterator<Item = &'a AuditEntry>) -> BTreeSet<String> {
+    let (mut all, mut before) = (BTreeSet::new(), BTreeSet::new());
+    for AuditEntry { step, from, to, .. } in audit {
+        if *step == AuditStep::Failed {
+            // The entry before it changed nothing.
+            all.clone_from(&before);
+            continue;
+        }
+        before.clone_from(&all);
+        match step {
+            AuditStep::Rollback => all.extend(from.clone()),
+            _ => drop(to.as_ref().map(|version| all.remove(version))),
+        }
+    }
+    all
 }
 
 /// Whether live labels must be given.
@@ -252,4 +278,39 @@ fn activate(args: &PromoteArgs, folder: ModelFolder, verdict: &Verdict) -> anyho
         writeln!(super::printed::stdout(), "{}", describe_active(&folder)?)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_that_was_rolled_back_is_not_promoted_again_by_itself() {
+        let entry = |step: AuditStep, from: &str, to: &str| AuditEntry {
+            at: String::new(),
+            who: String::new(),
+            step,
+            from: Some(from.to_owned()),
+            to: Some(to.to_owned()).filter(|_| step != AuditStep::Failed),
+            sha256: None,
+            figures: serde_json::Value::Null,
+            reason: None,
+        };
+        let mut log = vec![
+            entry(AuditStep::Add, "1", "2"),
+            entry(AuditStep::Promote, "1", "2"),
+            entry(AuditStep::Rollback, "2", "1"),
+        ];
+        let found = |log: &[AuditEntry]| rolled_back(log.iter()).into_iter().collect::<Vec<_>>().join(" ");
+        assert_eq!(found(&log), "2");
+        for (step, expected) in [(AuditStep::Activate, ""), (AuditStep::Promote, ""), (AuditStep::Add, "")] {
+            let again = [&log[..], &[entry(step, "1", "2")]].concat();
+            assert_eq!(found(&again), expected, "{step:?}");
+            let failed = [&again[..], &[entry(AuditStep::Failed, "1", "")]].concat();
+            assert_eq!(found(&failed), "2", "{step:?}");
+        }
+        log.extend([entry(AuditStep::Add, "1", "3"), entry(AuditStep::Activate, "1", "3")]);
+        log.push(entry(AuditStep::Rollback, "3", "1"));
+        assert_eq!(found(&log), "2 3");
+    }
 }

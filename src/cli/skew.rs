@@ -1,7 +1,8 @@
 //! `aimpoint skew`: compares the features that decisions carry with those of a replay of the events.
 //!
 //! Owns the arguments, the pairs and the counts. Guarantees: the replay runs the serving code on the events in their order of
-//! arrival, so an equal configuration gives equal features, to the last bit. Limits: what decisions carry is in memory.
+//! arrival, so an equal configuration gives equal features, to the last bit. Limits: what decisions carry is in memory, at 4 bytes a feature and
+//! about 100 bytes a decision.
 
 use super::{
     ConfigArgs, Exit,
@@ -24,7 +25,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     fmt::Write as _,
     io::Write as _,
     path::PathBuf,
@@ -145,12 +146,23 @@ impl FeatureSkew {
     }
 }
 
+/// What a decision carries.
+#[derive(Debug)]
+struct Logged {
+    /// The values of the declared features, in their order; NaN if missing.
+    values: Box<[f32]>,
+    /// Those of features that are not declared any more.
+    others: Box<[(String, f32)]>,
+    /// Whether it was made with other declarations.
+    is_other: bool,
+}
+
 /// Compares rows of the replay with what decisions carry.
 struct Comparison {
     by: By,
     names: Vec<String>,
     fingerprint: String,
-    logged: HashMap<Key, LoggedDecision>,
+    logged: HashMap<Key, Logged>,
     features: BTreeMap<String, FeatureSkew>,
     skew: Skew,
 }
@@ -172,7 +184,12 @@ impl Comparison {
                     &decision.trigger_event_id,
                     decision.position(),
                 );
-                self.logged.insert(key, decision);
+                let others = decision.features.iter().flatten();
+                let others = others.filter(|(name, _)| !self.names.contains(name));
+                let others = others.map(|(name, value)| (name.clone(), value.unwrap_or(f32::NAN))).collect();
+                let is_other = decision.feature_set_version != self.fingerprint;
+                let values = decision.row(&self.names).into_boxed_slice();
+                self.logged.insert(key, Logged { values, others, is_other });
             }
             Some(_) => self.skew.without_event += 1,
             None => self.skew.without_features += 1,
@@ -183,18 +200,16 @@ impl Comparison {
     fn compare(&mut self, row: &FeatureRow<'_>) {
         let key =
             self.key([row.key_type.as_str(), row.user], row.event_id, (row.position.partition, row.position.offset));
-        let Some(decision) = self.logged.remove(&key) else { return };
+        let Some(Logged { values, others, is_other }) = self.logged.remove(&key) else { return };
         self.skew.compared += 1;
-        self.skew.other_declarations += u64::from(decision.feature_set_version != self.fingerprint);
-        let mut known = HashSet::new();
-        for ((name, replayed), logged) in self.names.iter().zip(row.features).zip(decision.row(&self.names)) {
-            known.insert(name.as_str());
+        self.skew.other_declarations += u64::from(is_other);
+        for ((name, replayed), logged) in self.names.iter().zip(row.features).zip(values) {
             let feature = self.features.entry(name.clone()).or_default();
             feature.add(logged, *replayed, row.event_id);
         }
         // What is not declared any more.
-        for (name, logged) in decision.features.iter().flatten().filter(|(name, _)| !known.contains(name.as_str())) {
-            self.features.entry(name.clone()).or_default().add(logged.unwrap_or(f32::NAN), f32::NAN, row.event_id);
+        for (name, logged) in others {
+            self.features.entry(name).or_default().add(logged, f32::NAN, row.event_id);
         }
     }
 

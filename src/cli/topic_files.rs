@@ -1,8 +1,8 @@
 //! Topics in place of files: `topic:decisions` stands for what the topic `decisions` holds.
 //!
 //! Owns the copy. Each partition becomes a compressed file in a temporary folder, so commands that read files several times, or
-//! merge them by time, need to know nothing of Kafka. Guarantees: committed records only, up to each partition's end at the time of
-//! the call, in their order. Decisions about a user who was erased later are left out. Limits: the folder for temporary files needs
+//! merge them by time, need to know nothing of Kafka. Guarantees: committed records only, up to the ends that all topics had at the
+//! beginning, in their order, however much is written meanwhile. Decisions about a user who was erased later are left out. Limits: the folder for temporary files needs
 //! room for the compressed topic.
 
 use super::{Exit, signals::clean_up_on_signals};
@@ -51,13 +51,20 @@ impl TopicFiles {
         }
         clean_up_on_signals()?;
         let folder = TemporaryFolder::create("aimpoint-topics-")?;
+        // All at the same time: an outcome that is read has a decision that is read.
+        let mut ends = BTreeMap::new();
+        for topic in named.iter().filter_map(topic) {
+            let found = ends_of(setup, &topic).with_context(|| format!("copy the topic {topic}"))?;
+            ends.insert(topic, found);
+        }
         let mut paths = Vec::new();
         for (number, path) in named.iter().enumerate() {
             match topic(path) {
                 None => paths.push(path.clone()),
                 Some(topic) => {
                     let to = folder.path().join(number.to_string());
-                    paths.extend(copy(setup, &topic, &to).with_context(|| format!("copy the topic {topic}"))?);
+                    let ends = ends.get(&topic).cloned().unwrap_or_default();
+                    paths.extend(copy(setup, (&topic, &ends), &to).with_context(|| format!("copy the topic {topic}"))?);
                 }
             }
         }
@@ -73,7 +80,8 @@ impl TopicFiles {
 /// The last erasure of each user, by partition and key.
 type Erased = HashMap<(i32, Vec<u8>), i64>;
 
-fn copy(setup: &Setup, topic: &str, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// By partition, the offset up to which a topic is copied.
+fn ends_of(setup: &Setup, topic: &str) -> anyhow::Result<BTreeMap<i32, i64>> {
     let config = &setup.config;
     let client = topics::client(config)?;
     if block_on(client.state(topic))??.is_none() {
@@ -81,19 +89,23 @@ fn copy(setup: &Setup, topic: &str, folder: &Path) -> anyhow::Result<Vec<PathBuf
             "the topic {topic:?} does not exist; name one of the topics that `aimpoint topics` lists"
         )));
     }
+    Ok(Reader::ends(&config.kafka.brokers, &config.kafka.consumer_settings(), topic)?)
+}
+
+fn copy(setup: &Setup, (topic, ends): (&str, &BTreeMap<i32, i64>), folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let config = &setup.config;
     std::fs::create_dir(folder)?;
     let mut erased = Erased::new();
     loop {
         let mut copy = Copy { folder, topic, files: BTreeMap::new(), erased: &erased, found: Erased::new() };
         let mut failed = None;
-        Reader::read_whole(&config.kafka.brokers, &config.kafka.consumer_settings(), topic, |_, record, headers| {
-            match record.payload {
-                Some(payload) if failed.is_none() => {
-                    failed = copy.add(record.partition, record.offset, record.key, payload).err();
-                }
-                Some(_) => {}
-                None => copy.note_null(record.partition, record.offset, record.key, headers),
+        let client = config.kafka.consumer_settings();
+        Reader::read_to(&config.kafka.brokers, &client, topic, ends, |_, record, headers| match record.payload {
+            Some(payload) if failed.is_none() => {
+                failed = copy.add(record.partition, record.offset, record.key, payload).err();
             }
+            Some(_) => {}
+            None => copy.note_null(record.partition, record.offset, record.key, headers),
         })?;
         if let Some(error) = failed {
             return Err(error).with_context(|| format!("write to {}", folder.display()));

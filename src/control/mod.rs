@@ -32,7 +32,9 @@ mod state;
 
 pub use audience::{AudienceReport, SegmentSize};
 pub use board::{Board, Following};
-pub use decision::{DecisionRecord, Details, Offer, OfferDetails, OfferedDecision, SkipReason, Skipped};
+pub use decision::{
+    CONTROL_VARIANT, DecisionRecord, Details, Offer, OfferDetails, OfferedDecision, SkipReason, Skipped,
+};
 pub use join::offer_key;
 pub use key::{Key, KeyMap};
 pub use ledger::{CampaignSetup, Figures, QualityOf};

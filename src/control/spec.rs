@@ -1,7 +1,10 @@
 //! The section `[control]` as written in the configuration.
 
 use super::join::Windows;
-use crate::{config_error::ConfigError, targeting::pacing::Timing};
+use crate::{
+    config_error::ConfigError,
+    targeting::{campaign::Reward, pacing::Timing},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -40,7 +43,7 @@ pub struct ControlSpec {
     pub wait: Duration,
     /// The most outcomes whose ids are remembered, at about 100 bytes each. If there are more, the horizon is shorter.
     pub outcomes_max: usize,
-    /// The most offers and impressions that are remembered, at about 600 bytes each. If there are more, the oldest are
+    /// The most offers and impressions that are remembered, at about 1 kB each. If there are more, the oldest are
     /// forgotten, and their outcomes find no decision. Their money counts nevertheless.
     pub touches_max: usize,
     /// `targeting.minimum_audience`: smaller sizes of audiences are not shown.
@@ -104,8 +107,20 @@ impl Default for AttributionSpec {
     }
 }
 
+impl AttributionSpec {
+    /// The age of an impression at which it is known whether it has succeeded, because nothing that counts can follow: what is
+    /// measured, exported and learned from decisions is a success up to this age.
+    pub fn label_age(&self, of: Reward) -> Duration {
+        match of {
+            Reward::Click => self.engagement,
+            Reward::Conversion => self.engagement.saturating_add(self.click.max(self.view)),
+        }
+    }
+}
+
 /// `[control.learning]`: how long after an impression its success is awaited. Successes and failures are learned at the
-/// same age, so that the posterior of a new creative is not too good.
+/// same age, so that the posterior of a new creative is not too good. Creatives are compared with each other, so they may learn
+/// before all is known; predictions are measured when it is, see `[control.attribution]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LearningSpec {

@@ -4,9 +4,10 @@ use super::{
     families::{
         CONTROL_AUDIENCE, CONTROL_BUDGET, CONTROL_CALIBRATION, CONTROL_CLICK_RATE, CONTROL_CONVERSION_RATE,
         CONTROL_DEAD_LETTERS, CONTROL_DECISIONS, CONTROL_DRIFT, CONTROL_ENTROPY, CONTROL_ISSUED, CONTROL_LABEL_AGE,
-        CONTROL_LABELS, CONTROL_LAG, CONTROL_LEADER, CONTROL_OUTCOMES, CONTROL_SPENT, CONTROL_VERSION,
+        CONTROL_LABELS, CONTROL_LAG, CONTROL_LEADER, CONTROL_OUTCOMES, CONTROL_PREDICTED, CONTROL_SPENT,
+        CONTROL_VERSION,
     },
-    recorder::{add, set},
+    recorder::{add, clear, remove, set},
 };
 
 /// Sets whether this process leads.
@@ -58,6 +59,8 @@ pub fn control_audience(segtax: u32, segment: &str, members: u64) {
 pub struct PredictionFigures {
     /// Impressions with a label: those that succeeded, and the others.
     pub labels: [u64; 2],
+    /// How many successes were predicted of them.
+    pub predicted: f64,
     /// Clicks per labelled impression.
     pub click_rate: f64,
     /// Conversions per click.
@@ -70,29 +73,41 @@ pub struct PredictionFigures {
     pub drift: f64,
 }
 
-impl PredictionFigures {
-    /// Those of a version of which nothing is known any more.
-    pub const NONE: Self = Self {
-        labels: [0; 2],
-        click_rate: f64::NAN,
-        conversion_rate: f64::NAN,
-        calibration: f64::NAN,
-        normalised_entropy: f64::NAN,
-        drift: f64::NAN,
-    };
-}
-
 /// Sets what is known of the predictions of a version for a campaign.
 pub fn control_predictions(campaign: &str, version: &str, figures: &PredictionFigures) {
     let labels = [campaign, version];
     for (label, count) in ["positive", "negative"].into_iter().zip(figures.labels) {
         set(&CONTROL_LABELS, &[campaign, version, label], count as f64);
     }
+    set(&CONTROL_PREDICTED, &labels, figures.predicted);
     set(&CONTROL_CLICK_RATE, &labels, figures.click_rate);
     set(&CONTROL_CONVERSION_RATE, &labels, figures.conversion_rate);
     set(&CONTROL_CALIBRATION, &labels, figures.calibration);
     set(&CONTROL_ENTROPY, &labels, figures.normalised_entropy);
     set(&CONTROL_DRIFT, &labels, figures.drift);
+}
+
+/// Removes what was known of the predictions of a version for a campaign, so that no alert rests on figures that stand still, and
+/// former versions cost nothing.
+pub fn forget_control_predictions(campaign: &str, version: &str) {
+    for label in ["positive", "negative"] {
+        remove(&CONTROL_LABELS, &[campaign, version, label]);
+    }
+    for family in [
+        &CONTROL_PREDICTED,
+        &CONTROL_CLICK_RATE,
+        &CONTROL_CONVERSION_RATE,
+        &CONTROL_CALIBRATION,
+        &CONTROL_ENTROPY,
+        &CONTROL_DRIFT,
+    ] {
+        remove(family, &[campaign, version]);
+    }
+}
+
+/// Removes what only a leader knows and what changes: who follows would tell old sums, and the larger one is shown.
+pub fn forget_control() {
+    [&CONTROL_SPENT, &CONTROL_BUDGET, &CONTROL_AUDIENCE, &CONTROL_LABEL_AGE].into_iter().for_each(|it| clear(it));
 }
 
 /// Sets the age at which labels of a campaign are known.

@@ -321,12 +321,18 @@ pub(crate) static CONTROL_AUDIENCE: Family = Family::gauge(
      segment's id, 0 for an own one",
 );
 
-// What control knows of predictions: of the impressions whose label became known today or yesterday, in UTC.
+// What control knows of predictions: of the impressions whose label became known on the two last whole days, in UTC, or today and
+// yesterday if it is a click.
 pub(crate) static CONTROL_LABELS: Family = Family::gauge(
     "aimpoint_control_labels",
     &["campaign", "version", "label"],
-    "impressions whose label became known today or yesterday (UTC), by the version of the model that predicted it, and by label: \
-     positive, negative",
+    "impressions whose label became known on the two last whole days (UTC), or today and yesterday if it is a click, by the version \
+     of the model that predicted it, and by label: positive, negative",
+);
+pub(crate) static CONTROL_PREDICTED: Family = Family::gauge(
+    "aimpoint_control_predicted_successes",
+    &["campaign", "version"],
+    "successes that were predicted of the impressions of aimpoint_control_labels: the sum of their probabilities",
 );
 pub(crate) static CONTROL_CLICK_RATE: Family = Family::gauge(
     "aimpoint_control_click_rate",
@@ -352,8 +358,8 @@ pub(crate) static CONTROL_ENTROPY: Family = Family::gauge(
 pub(crate) static CONTROL_DRIFT: Family = Family::gauge(
     "aimpoint_control_prediction_drift",
     &["campaign", "version"],
-    "population stability index of the predictions of today's labels against yesterday's: below 0.1 similar, above 0.25 \
-     different; NaN with fewer than 1,000 on either day",
+    "population stability index of the predictions of yesterday's impressions against those of the day before (UTC): below 0.1 \
+     similar, above 0.25 different; NaN with fewer than 1,000 on either day",
 );
 pub(crate) static CONTROL_LABEL_AGE: Family = Family::gauge(
     "aimpoint_control_label_age_seconds",
@@ -402,7 +408,7 @@ pub(crate) static CLIENT_DISCONNECTS: Family =
     Family::counter("aimpoint_client_disconnects_total", &["worker"], "connections to brokers that ended");
 
 /// All metrics, in the order in which `aimpoint metrics` prints them.
-pub static FAMILIES: [&Family; 85] = [
+pub static FAMILIES: [&Family; 86] = [
     &EVENTS,
     &FALLBACKS,
     &DEAD_LETTERS,
@@ -460,6 +466,7 @@ pub static FAMILIES: [&Family; 85] = [
     &CONTROL_CLICK_RATE,
     &CONTROL_CONVERSION_RATE,
     &CONTROL_CALIBRATION,
+    &CONTROL_PREDICTED,
     &CONTROL_ENTROPY,
     &CONTROL_DRIFT,
     &CONTROL_LABEL_AGE,

@@ -15,7 +15,8 @@ mod serve;
 
 pub use control::{
     PredictionFigures, control_audience, control_dead_letters, control_decisions, control_label_age, control_lag,
-    control_leads, control_outcomes, control_policy, control_predictions, control_spend,
+    control_leads, control_outcomes, control_policy, control_predictions, control_spend, forget_control,
+    forget_control_predictions,
 };
 pub use distribution::{ANSWER_BOUNDS, Distribution, LATENCY_BOUNDS, SCORE_BOUNDS};
 pub use families::FAMILIES;

@@ -202,6 +202,22 @@ pub(crate) fn set(family: &'static Family, labels: &[&str], number: f64) {
     ::metrics::with_recorder(|recorder| recorder.register_gauge(&key, &METADATA)).set(number);
 }
 
+/// Removes a time series, which then is no longer told. The next use of its labels begins it anew.
+pub(crate) fn remove(family: &'static Family, labels: &[&str]) {
+    let mut recorded = RECORDED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, series)) = recorded.get_mut(family.name) {
+        series.retain(|(of, _)| of != labels);
+    }
+}
+
+/// Removes all time series of a family.
+pub(crate) fn clear(family: &'static Family) {
+    let mut recorded = RECORDED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, series)) = recorded.get_mut(family.name) {
+        series.clear();
+    }
+}
+
 /// The time series of a histogram without labels, initially without values.
 pub(crate) fn histogram(family: &'static Family) -> Histogram {
     let key = key(family, &[]);
@@ -248,6 +264,15 @@ mod tests {
         let of = |name: &str| all.iter().find(|it| it.family.name == name).expect("it was recorded");
         let numbers: Vec<f64> = of("a_test_total").numbers().map(|(_, number)| number).collect();
         assert_eq!(numbers, [7.0, 3.0]);
+        remove(&COUNTER, &["a", "b"]);
+        remove(&COUNTER, &["never", "used"]);
+        let left = recorded().into_iter().find(|it| it.family.name == "a_test_total").expect("one is left");
+        assert_eq!(
+            left.numbers().map(|(labels, number)| (labels.concat(), number)).collect::<Vec<_>>(),
+            [("ba".to_owned(), 3.0)]
+        );
+        clear(&COUNTER);
+        assert!(recorded().iter().all(|it| it.family.name != "a_test_total"));
         let [Sample { value: Value::Distribution(it), .. }] = &of("a_test_seconds").samples[..] else {
             panic!("one histogram")
         };

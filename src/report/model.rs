@@ -43,7 +43,8 @@ pub struct ModelReport {
     pub parts: Vec<(String, Summary)>,
     /// The figures of simpler models on the test rows.
     pub baselines: Vec<(String, Summary)>,
-    /// The validation loss after each epoch, from the first on: the lowest of the networks, the mean, and the highest.
+    /// The loss of the part `validation`, or of all rows without one, after each epoch, from the first on: the lowest of the
+    /// networks, the mean, and the highest.
     pub learning: Vec<[f64; 3]>,
     /// The epochs that the model was trained for in the end.
     pub best_epoch: usize,
@@ -145,16 +146,20 @@ fn learning(report: &ModelReport) -> Option<Html> {
     let highest = all.iter().map(|it| it[2]).fold(f64::NEG_INFINITY, f64::max);
     let margin = ((highest - lowest) * 0.05).max(1e-9);
     let (low, high) = (lowest - margin, highest + margin);
+    let has_validation = report.parts.iter().any(|(name, _)| name == "validation");
+    let rows = if has_validation { "validation rows" } else { "rows that it learned from" };
     let title = if last[1] < first[1] {
         format!("It learned for {} epochs, until the loss no longer fell", count(report.best_epoch as u64))
-    } else {
+    } else if has_validation {
         "It learned nothing that holds for other rows".to_owned()
+    } else {
+        "It learned nothing".to_owned()
     };
     let tick = |share: f64| format!("{:.4}", low + share * (high - low));
     let mut plot = Plot::new(Frame {
         id: "learning".to_owned(),
         is_square: false,
-        title: "Loss of the validation rows by epoch".to_owned(),
+        title: format!("Loss of the {rows} by epoch"),
         description: format!(
             "A line that begins at {:.4} and ends at {:.4} after {} epochs.",
             first[1],
@@ -164,7 +169,11 @@ fn learning(report: &ModelReport) -> Option<Html> {
         ticks: vec![tick(1.0), tick(0.5), tick(0.0)],
         axis: vec!["epoch 1".to_owned(), format!("epoch {}", all.len())],
         across: "",
-        up: "log loss of the validation rows",
+        up: if has_validation {
+            "log loss of the validation rows"
+        } else {
+            "log loss of the rows that it learned from"
+        },
     });
     let across = |at: usize| if all.len() > 1 { at as f64 / (all.len() - 1) as f64 } else { 0.5 };
     let up = |value: f64| (value - low) / (high - low);
@@ -317,7 +326,7 @@ mod tests {
         let bins =
             vec![Bin { count: 50, predicted: 0.5, observed: 0.2 }, Bin { count: 50, predicted: 0.5, observed: 0.3 }];
         let mut report = ModelReport {
-            parts: vec![("test".to_owned(), summary(0.5))],
+            parts: vec![("validation".to_owned(), summary(0.5)), ("test".to_owned(), summary(0.5))],
             baselines: vec![("logistic".to_owned(), summary(0.25))],
             learning: vec![[0.6, 0.65, 0.7], [0.5, 0.55, 0.6], [0.5, 0.54, 0.6]],
             best_epoch: 2,
@@ -332,19 +341,24 @@ mod tests {
         for part in [
             "It predicts no better than the average alone",
             "It learned for 2 epochs, until the loss no longer fell",
+            "Loss of the validation rows by epoch",
             "Predictions are too high: 2.00 times what happens",
             "It relies most on recency",
             "AUC -0.1000",
         ] {
             assert!(page.contains(part), "{part:?} is missing in:\n{page}");
         }
-        report.parts[0].1.normalised_entropy = Some(0.9);
+        report.parts[1].1.normalised_entropy = Some(0.9);
         report.baselines[0].1.normalised_entropy = Some(0.8);
         report.learning.reverse();
         let page = model_html(&report);
         for part in ["It beats the average, but a logistic regression is better", "It learned nothing that holds"] {
             assert!(page.contains(part), "{part:?} is missing in:\n{page}");
         }
+        // Without a part of validation rows, the losses are those of the rows that it learned from.
+        let few = ModelReport { parts: vec![("all".to_owned(), summary(0.5))], ..report.clone() };
+        let few = model_html(&few);
+        assert!(few.contains("Loss of the rows that it learned from by epoch") && !few.contains("validation rows"));
         // Each picture has its numbers in a table.
         assert_eq!(page.matches("class=\"chart\"").count(), 2);
         assert_eq!(page.matches("<summary>Show the numbers</summary>").count(), 3);

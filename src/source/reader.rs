@@ -12,12 +12,49 @@ use rdkafka::{
     message::Headers,
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
 /// How long nothing may arrive while a topic is read to its end.
 const SILENCE: Duration = Duration::from_secs(30);
+
+/// How long a look-up may take.
+const LOOK_UP: Duration = Duration::from_secs(10);
+
+/// The partitions that are not yet read to their ends.
+struct Open(BTreeMap<i32, i64>);
+
+impl Open {
+    fn new(ends: &BTreeMap<i32, i64>) -> Self {
+        Self(ends.iter().filter(|(_, end)| **end > 0).map(|(partition, end)| (*partition, *end)).collect())
+    }
+
+    /// Whether a record is below the end of its partition.
+    fn take(&mut self, partition: i32, offset: i64) -> bool {
+        let Some(end) = self.0.get(&partition).copied() else { return false };
+        if offset + 1 >= end {
+            self.0.remove(&partition);
+        }
+        offset < end
+    }
+
+    /// There is nothing more in a partition: its last offsets are no records.
+    fn end(&mut self, partition: i32) {
+        self.0.remove(&partition);
+    }
+
+    fn is_done(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Whether the client recovers from an error by itself.
+fn is_passing(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, RequestTimedOut, Resolve};
+    let passing = [AllBrokersDown, BrokerTransportFailure, OperationTimedOut, RequestTimedOut, Resolve];
+    error.rdkafka_error_code().is_some_and(|code| passing.contains(&code))
+}
 
 /// Reads all partitions of topics from the start; committed records only.
 pub struct Reader {
@@ -42,9 +79,25 @@ impl Reader {
         reports_ends: bool,
     ) -> Result<Self, SourceError> {
         let refused = |error: KafkaError| SourceError::settings(brokers, &error);
-        let (cluster, begun) = (Cluster { brokers, settings: client }, Instant::now());
-        let consumer = cluster.reader(reports_ends).map_err(refused)?;
+        let (consumer, found) = Self::find(brokers, client, topics, reports_ends)?;
         let mut list = TopicPartitionList::new();
+        for (topic, partition) in found {
+            list.add_partition_offset(topic, partition, start).map_err(refused)?;
+        }
+        consumer.assign(&list).map_err(refused)?;
+        Ok(Self { consumer, partitions: list.count() })
+    }
+
+    /// A client, and the partitions of the topics.
+    fn find<'a>(
+        brokers: &str,
+        client: &[(String, String)],
+        topics: &[&'a str],
+        reports_ends: bool,
+    ) -> Result<(BaseConsumer<Quiet>, Vec<(&'a str, i32)>), SourceError> {
+        let (cluster, begun) = (Cluster { brokers, settings: client }, Instant::now());
+        let consumer = cluster.reader(reports_ends).map_err(|error| SourceError::settings(brokers, &error))?;
+        let mut found = Vec::new();
         for topic in topics {
             let unreachable = |error: KafkaError| {
                 // Polling only passes on the client's own messages.
@@ -52,18 +105,16 @@ impl Reader {
                 let detail = cluster.explain(begun, &error);
                 SourceError::Unreachable { doing: format!("look up {topic} at {brokers}"), detail }
             };
-            let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).map_err(unreachable)?;
+            let metadata = consumer.fetch_metadata(Some(topic), LOOK_UP).map_err(unreachable)?;
             let denied =
                 metadata.topics().iter().find_map(rdkafka::metadata::MetadataTopic::error).map(RDKafkaErrorCode::from);
             if let Some(detail) = denied.and_then(|code| missing_right(code, "Read", Some(topic))) {
                 return Err(SourceError::Fatal { doing: format!("look up {topic}"), detail });
             }
-            for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
-                list.add_partition_offset(topic, partition.id(), start).map_err(refused)?;
-            }
+            let partitions = metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions);
+            found.extend(partitions.map(|partition| (*topic, partition.id())));
         }
-        consumer.assign(&list).map_err(refused)?;
-        Ok(Self { consumer, partitions: list.count() })
+        Ok((consumer, found))
     }
 
     /// Whether none of the topics existed when they were opened.
@@ -100,24 +151,67 @@ impl Reader {
         brokers: &str,
         client: &[(String, String)],
         topic: &str,
+        take: impl FnMut(&str, &Record<'_>, &[(&str, &[u8])]),
+    ) -> Result<(), SourceError> {
+        let ends = Self::ends(brokers, client, topic)?;
+        Self::read_to(brokers, client, topic, &ends, take)
+    }
+
+    /// The present end of each partition of a topic, for [`Reader::read_to`]: below it, each transaction has ended.
+    ///
+    /// # Errors
+    /// If no broker answers, or the right to read is missing.
+    pub fn ends(brokers: &str, client: &[(String, String)], topic: &str) -> Result<BTreeMap<i32, i64>, SourceError> {
+        let (consumer, found) = Self::find(brokers, client, &[topic], false)?;
+        let end = |(_, partition): (&str, i32)| {
+            let (_, end) = consumer.fetch_watermarks(topic, partition, LOOK_UP).map_err(|error| {
+                let detail = Cluster { brokers, settings: client }.explain(Instant::now(), &error);
+                SourceError::Unreachable { doing: format!("look up the end of {topic}-{partition}"), detail }
+            })?;
+            Ok((partition, end))
+        };
+        found.into_iter().map(end).collect()
+    }
+
+    /// Hands over the records of one topic below these ends, however much is written meanwhile.
+    ///
+    /// # Errors
+    /// As for [`Reader::read_whole`].
+    pub fn read_to(
+        brokers: &str,
+        client: &[(String, String)],
+        topic: &str,
+        ends: &BTreeMap<i32, i64>,
         mut take: impl FnMut(&str, &Record<'_>, &[(&str, &[u8])]),
     ) -> Result<(), SourceError> {
+        let mut open = Open::new(ends);
+        if open.is_done() {
+            return Ok(());
+        }
         let reader = Self::open_at(brokers, client, &[topic], Offset::Beginning, true)?;
-        let mut ended = BTreeSet::new();
         let mut last = Instant::now();
-        while ended.len() < reader.partitions {
+        let mut trouble = KafkaError::Global(RDKafkaErrorCode::OperationTimedOut);
+        while !open.is_done() {
             match reader.next(Duration::from_millis(100)) {
+                // The client tries again by itself; if it does so in vain, this is why.
+                Some(Err(error)) if is_passing(&error) => trouble = error,
                 Some(answer) => {
-                    ended.extend(Self::hand_over(answer, &mut take)?);
+                    let ended = Self::hand_over(answer, &mut |topic, record, headers| {
+                        if open.take(record.partition, record.offset) {
+                            take(topic, record, headers);
+                        }
+                    })?;
+                    ended.into_iter().for_each(|partition| open.end(partition));
                     last = Instant::now();
                 }
-                None if last.elapsed() > SILENCE => {
-                    return Err(SourceError::Unreachable {
-                        doing: format!("read {topic} to its end"),
-                        detail: format!("nothing came for {SILENCE:?}"),
-                    });
-                }
                 None => {}
+            }
+            if last.elapsed() > SILENCE {
+                let why = Cluster { brokers, settings: client }.explain(last, &trouble);
+                return Err(SourceError::Unreachable {
+                    doing: format!("read {topic} to its end"),
+                    detail: format!("nothing came for {SILENCE:?}: {why}"),
+                });
             }
         }
         Ok(())
@@ -179,5 +273,30 @@ impl Reader {
             headers.iter().flat_map(|it| it.iter()).map(|it| (it.key, it.value.unwrap_or_default())).collect();
         take(message.topic(), &record, &headers);
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_read_to_its_end_and_not_beyond() {
+        let mut open = Open::new(&BTreeMap::from([(0, 3), (1, 2), (2, 0)]));
+        assert_eq!([0, 1].map(|offset| open.take(0, offset)), [true, true]);
+        // Offset 2 is no record, and more has been written meanwhile.
+        assert!(!open.take(0, 3) && !open.take(0, 4) && !open.is_done());
+        assert!(open.take(1, 1) && open.is_done());
+        let mut open = Open::new(&BTreeMap::from([(0, 3)]));
+        open.take(0, 1);
+        open.end(0);
+        assert!(open.is_done(), "the last offset is that of a marker");
+    }
+
+    #[test]
+    fn a_client_that_cannot_connect_is_told_from_one_that_is_refused() {
+        let error = KafkaError::MessageConsumption;
+        assert!(is_passing(&error(RDKafkaErrorCode::AllBrokersDown)));
+        assert!(!is_passing(&error(RDKafkaErrorCode::TopicAuthorizationFailed)));
     }
 }

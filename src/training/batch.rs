@@ -58,6 +58,15 @@ impl Sample {
     }
 }
 
+impl Sample {
+    /// The scaled values of its rows.
+    pub(super) fn input(&self, all: &Scaled) -> Result<Tensor, TrainError> {
+        let width = all.width;
+        let values = self.rows.iter().flat_map(|&row| &all.values[row * width..(row + 1) * width]).copied();
+        Ok(Tensor::from_vec(values.collect::<Vec<f32>>(), (self.rows.len(), width), &Device::Cpu)?)
+    }
+}
+
 /// The rows of a step.
 pub(super) struct Batch {
     /// The scaled values.

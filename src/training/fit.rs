@@ -1,6 +1,6 @@
 //! Fits networks to rows.
 //!
-//! Owns the training: Adam with decoupled weight decay on binary cross-entropy. Guarantees: on one machine the result depends only on
+//! Owns the training: Adam with decoupled weight decay on binary cross-entropy, with batch normalisation if it is asked for. Guarantees: on one machine the result depends only on
 //! the seed, however many threads there are; a feature that is constant in the training rows has no weight. Limits: 32-bit floats, on
 //! the CPU.
 
@@ -20,6 +20,9 @@ use std::{
 
 /// Training stops below this loss, in nats per row.
 const LEARNED: f64 = 1e-3;
+
+/// The fewest rows of a step with normalised layers.
+const NORM_ROWS_MIN: usize = 16;
 
 /// The result of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -145,8 +148,18 @@ impl Member<'_> {
             }
         };
         let mut averaged = Layers::new(&network.branches[0], rows.width)?;
+        // What the layers are normalised by in the end.
+        let known = if spec.regularise.batch_norm { Some(sample.input(rows)?) } else { None };
+        if let Some(known) = &known {
+            averaged = averaged.normalised(known)?;
+        }
+        let folded = |layers: &Layers| known.as_ref().map(|known| layers.folded(known)).transpose();
         let (variables, layers) = averaged.trainable()?;
-        let rate = ParamsAdamW { lr: spec.learning_rate, weight_decay: spec.weight_decay, ..ParamsAdamW::default() };
+        let rate = ParamsAdamW {
+            lr: spec.learning_rate,
+            weight_decay: spec.regularise.weight_decay,
+            ..ParamsAdamW::default()
+        };
         let mut optimizer = AdamW::new(variables, rate)?;
         // The result is the mean of the weights over about the last epoch (Polyak and Juditsky 1992), because single steps are noisy.
         // In the first steps the mean covers fewer steps, so that it does not lag behind.
@@ -168,7 +181,9 @@ impl Member<'_> {
             epochs += 1;
             optimizer.set_learning_rate(spec.learning_rate * spec.schedule.share(epochs, spec.epochs_max));
             order.shuffle(&mut random);
-            for rows_of_step in order.chunks(spec.batch) {
+            // A few rows say nothing of means and deviations. The order changes, so that none is always left out.
+            let enough = if spec.regularise.batch_norm { NORM_ROWS_MIN.min(spec.batch).min(order.len()) } else { 1 };
+            for rows_of_step in order.chunks(spec.batch).filter(|it| it.len() >= enough) {
                 let batch = disturber.batch(rows, &sample, rows_of_step)?;
                 let logits = layers.logits_with(&batch.input, |hidden| disturber.drop(hidden))?;
                 optimizer.backward_step(&batch.loss(&logits)?)?;
@@ -177,13 +192,15 @@ impl Member<'_> {
             }
             let mut watched = None;
             if let Ending::Best { of } = ending {
-                let loss = of.loss(&averaged, sample.offset)?;
+                let folded = folded(&averaged)?;
+                let settled = folded.as_ref().unwrap_or(&averaged);
+                let loss = of.loss(settled, sample.offset)?;
                 if loss.is_nan() {
                     return Err(diverged(epochs));
                 }
                 if loss < best {
                     (best, best_epoch) = (loss, epochs);
-                    averaged.store(&mut network.branches[0])?;
+                    settled.store(&mut network.branches[0])?;
                 }
                 watched = Some(loss);
             }
@@ -191,10 +208,12 @@ impl Member<'_> {
             tell.send(Epoch { member: self.number, number: epochs, loss: watched }).unwrap_or_default();
         }
         if let Ending::After { .. } = ending {
-            if rows.loss(&averaged, sample.offset)?.is_nan() {
+            let folded = folded(&averaged)?;
+            let settled = folded.as_ref().unwrap_or(&averaged);
+            if rows.loss(settled, sample.offset)?.is_nan() {
                 return Err(diverged(epochs));
             }
-            averaged.store(&mut network.branches[0])?;
+            settled.store(&mut network.branches[0])?;
             best_epoch = epochs;
         }
         network.shift(sample.offset);
@@ -207,7 +226,7 @@ mod tests {
     use super::*;
     use crate::{
         inference::FeatureMatrix,
-        training::{Dataset, network::LIMIT, train},
+        training::{Dataset, Regularise, network::LIMIT, train},
     };
 
     /// Two features whose sum determines the label, the second sometimes missing.
@@ -297,6 +316,34 @@ mod tests {
     fn a_spec_out_of_range_is_refused() {
         let error = train(&sums(30), &TrainSpec { hidden: vec![0], ..TrainSpec::default() }).unwrap_err();
         assert_eq!(error.to_string(), "train: expected hidden to be at least 1, found 0");
+    }
+
+    #[test]
+    fn normalised_layers_learn_are_reproducible_and_leave_an_ordinary_network() {
+        let of = |batch_norm: bool, hidden: &[usize]| TrainSpec {
+            hidden: hidden.to_vec(),
+            members: 2,
+            epochs_max: 30,
+            regularise: Regularise { batch_norm, ..Regularise::default() },
+            ..TrainSpec::default()
+        };
+        for hidden in [&[12][..], &[12, 6]] {
+            let [first, second] = [(); 2].map(|()| train(&sums(600), &of(true, hidden)).unwrap());
+            let plain = train(&sums(600), &of(false, hidden)).unwrap();
+            assert_eq!(first.network, second.network);
+            assert_ne!(first.network, plain.network);
+            assert_eq!(first.network.parameters(), plain.network.parameters());
+            assert!(first.parts[2].summary.auc.unwrap() > 0.95, "{:?}", first.parts);
+            // A row alone has the score that it has among others.
+            let (all, one) = (sums(600).matrix(&[0, 1, 2]), sums(600).matrix(&[1]));
+            let [all, one] = [all, one].map(|rows| first.network.score(&rows).unwrap());
+            assert!((all[1] - one[0]).abs() < 1e-6, "{all:?} {one:?}");
+        }
+        // The last step of an epoch has one row, which has no deviation.
+        let odd = TrainSpec { batch: 70, ..of(true, &[4]) };
+        let data = sums(303);
+        assert_eq!(crate::training::Split::of(&data, odd.seed).train.len() % 70, 3);
+        assert!(train(&data, &odd).unwrap().parts[2].summary.auc.unwrap() > 0.9);
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod read;
 mod rows;
 mod scaled;
 mod split;
+mod start;
 mod table;
 mod uplift;
 
@@ -46,12 +47,13 @@ pub use network::{Layer, Network};
 pub use note::Note;
 pub use number::Decimal;
 pub use onnx::{Identity, encode, encode_quantised};
-pub use options::{Balance, ClassWeight, Disturb, Schedule, TrainSpec};
+pub use options::{Balance, ClassWeight, Disturb, Regularise, Schedule, TrainSpec};
 pub use prune::Pruning;
 pub use quantise::{Quantised, Ranges};
 pub use read::{Dataset, ReadSpec, read};
 pub use rows::{LoggedColumns, Row, RowFile};
 pub use split::Split;
+pub use start::Start;
 pub use table::{Table, Value};
 pub use uplift::{UpliftLearner, uplift_scores};
 
@@ -85,8 +87,8 @@ const MOVED: f64 = 1.25;
 pub struct Trained {
     /// The network.
     pub network: Network,
-    /// The networks that it is the average of.
-    pub members: Vec<Network>,
+    /// What a next training may begin with.
+    pub next: Start,
     /// The features in the order of its input.
     pub features: Vec<String>,
     /// The fingerprint of the rows.
@@ -184,23 +186,25 @@ pub fn train_with(data: &Dataset, spec: &TrainSpec, progress: impl FnMut(Epoch))
     train_from(data, spec, None, progress)
 }
 
-/// The same from networks that were trained before on rows of these features ([`Trained::members`]). Networks of other layers, or of
-/// another number, are not used.
+/// The same from where a former training has come to, if that fits these rows and options: see [`Start`].
 ///
 /// # Errors
 /// As for [`train_with`].
 pub fn train_from(
     data: &Dataset,
     spec: &TrainSpec,
-    start: Option<&[Network]>,
+    start: Option<&Start>,
     mut progress: impl FnMut(Epoch),
 ) -> Result<Trained, TrainError> {
     let split = Split::of(data, spec.seed);
-    let fits = |networks: &&[Network]| {
-        let is_alike = |it: &Network| it.width() == data.features.len() && it.hidden() == spec.hidden;
-        networks.len() == spec.members && networks.iter().all(is_alike)
-    };
-    train_on(data, (spec, start.filter(fits)), &split, Inspection::Full, &mut progress)
+    let misfit = start.and_then(|start| start.misfit(data, spec, &split));
+    let begins_with = start.filter(|_| misfit.is_none()).map(|start| start.networks.as_slice());
+    let mut trained = train_on(data, (spec, begins_with), &split, Inspection::Full, &mut progress)?;
+    trained.notes.extend(misfit.map(|why| Note::Afresh { why }));
+    // A start knows no row of the validation, so the latest row that it knows is no later than those of the training.
+    let until = start.filter(|_| misfit.is_none()).map(|start| start.until);
+    trained.next.until = until.map_or(trained.next.until, |until| until.max(trained.next.until));
+    Ok(trained)
 }
 
 /// What a training says besides its figures.
@@ -257,8 +261,9 @@ fn train_on(
     if is_inspected {
         inspect::inspect(data, split, &learned, &known.constant, &mut notes);
     }
-    let (network, stopped) = (Network::average(&networks), Network::average(&stopped));
-    let members = networks.clone();
+    // Before they saw a row of the validation: otherwise a next training would be watched by rows that it knows.
+    let (network, stopped, stopped_networks) = (Network::average(&networks), Network::average(&stopped), stopped);
+    let next = Start::new(data, spec, split, stopped_networks);
     let mut parts = Vec::new();
     for (name, rows) in split.parts() {
         let network = if name == "test" { &network } else { &stopped };
@@ -266,7 +271,7 @@ fn train_on(
     }
     let mut trained = Trained {
         network,
-        members,
+        next,
         features: data.features.clone(),
         fingerprint: data.fingerprint.clone(),
         split: split.how,

@@ -167,6 +167,11 @@ pub enum Note {
         /// Whether it was omitted.
         is_left_out: bool,
     },
+    /// A training did not begin with the weights of the one before.
+    Afresh {
+        /// Why.
+        why: &'static str,
+    },
 }
 
 impl Note {
@@ -174,7 +179,7 @@ impl Note {
     pub fn is_warning(&self) -> bool {
         match self {
             Self::Missing { .. } | Self::Formatted { .. } | Self::Texts { .. } | Self::Constant { .. } => false,
-            Self::Unnamed { .. } | Self::Absent { .. } | Self::Copies { .. } => false,
+            Self::Unnamed { .. } | Self::Absent { .. } | Self::Copies { .. } | Self::Afresh { .. } => false,
             Self::Leak { .. } | Self::Outlier { .. } => true,
             Self::Mixed { .. } | Self::LikeNumbers { .. } => true,
             Self::Beyond { .. } | Self::Rounded { .. } | Self::Merged { .. } => true,
@@ -319,6 +324,9 @@ impl fmt::Display for Note {
                      the regression's {logistic:.4} (the difference of {difference:.4} has a standard error of {error:.4}: \
                      {weight}). Try --weight-decay 1, --hidden 4, --learning-rate 0.003, more rows"
                 )
+            }
+            Self::Afresh { why } => {
+                write!(f, "the training began with random weights and not with those of the one before: {why}")
             }
             Self::Calibration { before, after, is_left_out } => {
                 let what = if *is_left_out {

@@ -35,8 +35,9 @@ pub struct TrainSpec {
     pub schedule: Schedule,
     /// Seed of the weights, shuffling and split.
     pub seed: u64,
-    /// The share of a weight removed by a step of size 1 (decoupled weight decay, Loshchilov and Hutter 2019).
-    pub weight_decay: f64,
+    /// What keeps the weights in bounds.
+    #[serde(flatten)]
+    pub regularise: Regularise,
     /// What the two labels weigh.
     #[serde(flatten)]
     pub balance: Balance,
@@ -45,6 +46,23 @@ pub struct TrainSpec {
     pub disturb: Disturb,
     /// The share of the hidden units that is removed after training.
     pub prune: f64,
+}
+
+/// What keeps the weights in bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Regularise {
+    /// The share of a weight removed by a step of size 1 (decoupled weight decay, Loshchilov and Hutter 2019).
+    pub weight_decay: f64,
+    /// Whether hidden units are normalised over each batch while they are trained (Ioffe and Szegedy 2015). The network that is
+    /// written has ordinary layers.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub batch_norm: bool,
+}
+
+impl Default for Regularise {
+    fn default() -> Self {
+        Self { weight_decay: 0.3, batch_norm: false }
+    }
 }
 
 /// How the learning rate changes over the epochs.
@@ -172,7 +190,7 @@ impl Default for TrainSpec {
             learning_rate: 0.01,
             schedule: Schedule::Constant,
             seed: 1,
-            weight_decay: 0.3,
+            regularise: Regularise::default(),
             balance: Balance::default(),
             disturb: Disturb::default(),
             prune: 0.0,
@@ -225,7 +243,7 @@ impl TrainSpec {
             let (expected, found) = ("above 0 and at most 1", self.learning_rate.to_string());
             return Err(TrainError::Spec { key: "learning_rate", expected, found });
         }
-        within("weight_decay", self.weight_decay, 0.0..=1.0, "0 to 1")?;
+        within("weight_decay", self.regularise.weight_decay, 0.0..=1.0, "0 to 1")?;
         if let ClassWeight::Fixed(weight) = self.balance.class_weight {
             within("class_weight", weight, WEIGHT, "0.000001 to 1000000, or balanced")?;
         }

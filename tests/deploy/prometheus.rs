@@ -24,7 +24,7 @@ const CONTROL: &str = "no control runs beside this worker";
 const SERVE: &str = "no serve runs beside this worker";
 
 /// Queries without series in this test, and why.
-const EMPTY: [(&str, &str); 18] = [
+const EMPTY: [(&str, &str); 27] = [
     ("kafka_consumergroup_", "it comes from Kafka's own exporter"),
     ("aimpoint_control_leader", CONTROL),
     ("aimpoint_control_policy_", CONTROL),
@@ -32,6 +32,15 @@ const EMPTY: [(&str, &str); 18] = [
     ("aimpoint_control_spent", CONTROL),
     ("aimpoint_control_audience_", CONTROL),
     ("aimpoint_control_budget", CONTROL),
+    ("aimpoint_control_labels", CONTROL),
+    ("aimpoint_control_label_age_", CONTROL),
+    ("aimpoint_control_predicted_", CONTROL),
+    ("aimpoint_control_prediction_", CONTROL),
+    ("aimpoint_control_click_rate", CONTROL),
+    ("aimpoint_control_conversion_rate", CONTROL),
+    ("aimpoint_control_calibration_", CONTROL),
+    ("aimpoint_control_normalised_", CONTROL),
+    ("> 7000", "so many outcomes never came"),
     ("aimpoint_worker_policy_", CONTROL),
     ("aimpoint_serve_answer_", SERVE),
     ("aimpoint_serve_partitions", SERVE),

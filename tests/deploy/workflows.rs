@@ -148,3 +148,17 @@ fn main() {
         .map(|index| built(&folders[index], Command::new(env!("CARGO")).args(["build", "--release", "--locked"])));
     assert!(one != other, "nothing in it depends on the folder, so the test shows nothing");
 }
+
+#[test]
+fn the_loop_without_a_step_lists_its_steps_in_each_shell() {
+    // dash, a usual /bin/sh, ends at once if a builtin such as `shift` fails.
+    for shell in ["sh", "bash"] {
+        let run =
+            std::process::Command::new(shell).arg(crate::repository("deploy/examples/loop/loop")).output().unwrap();
+        let steps = String::from_utf8(run.stdout).unwrap();
+        assert_eq!(run.status.code(), Some(2), "{shell}: {}", String::from_utf8_lossy(&run.stderr));
+        for step in ["first", "candidate", "promote", "look", "rollback"] {
+            assert!(steps.contains(&format!("loop {step}")), "{shell}: {steps}");
+        }
+    }
+}

@@ -172,6 +172,7 @@ impl Day {
             expires_at: at + MINUTE,
             policy_version: self.state.version(),
             model_version: if self.offset % 3 == 0 { "8" } else { "7" },
+            variant: "",
             offers: &offers.iter().map(|(offer, ..)| *offer).collect::<Vec<_>>(),
             skipped: &skipped,
         };
@@ -226,6 +227,7 @@ impl Day {
             expires_at: at + MINUTE,
             policy_version: 1,
             model_version: "7",
+            variant: "",
             offers: &[offer],
             skipped: &[],
         };

@@ -6,7 +6,7 @@ use aimpoint::{
     cli::train::{TrainArgs, run},
     inference::{FeatureMatrix, Model, ModelError, ModelSpec, OnnxModel, Runtime},
     training::{
-        Balance, ClassWeight, Dataset, Epoch, Identity, Network, ReadSpec, TrainSpec, Trained, encode, read, train,
+        Balance, ClassWeight, Dataset, Epoch, Identity, ReadSpec, Start, TrainSpec, Trained, encode, read, train,
         train_from,
     },
 };
@@ -91,23 +91,24 @@ fn training_goes_on_from_networks_that_fit_and_from_no_others() {
             data.values.extend([a, b]);
             data.labels.push(a + b > 0.0 && row % 10 != 0);
         }
+        data.times = Some((from..from + 600).map(f64::from).collect());
         data
     };
     let spec = TrainSpec { epochs_max: 60, members: 2, ..TrainSpec::default() };
     let before = train(&rows(0), &spec).unwrap();
-    assert_eq!((before.members.len(), Network::average(&before.members)), (2, before.network.clone()));
-    let first_loss = |start: Option<&[Network]>, spec: &TrainSpec| {
+    let first_loss = |start: Option<&Start>, spec: &TrainSpec| {
         let mut first = None;
         let tell = |epoch: Epoch| first = first.or(epoch.loss);
         train_from(&rows(300), spec, start, tell).unwrap();
         first.unwrap()
     };
-    let (cold, warm) = (first_loss(None, &spec), first_loss(Some(&before.members), &spec));
+    let (cold, warm) = (first_loss(None, &spec), first_loss(Some(&before.next), &spec));
     assert!(warm < 0.8 * cold, "{warm} {cold}");
     // Networks of other layers, or another number of them, are not used.
     let wider = TrainSpec { hidden: vec![12], ..spec.clone() };
-    assert_eq!(first_loss(Some(&before.members), &wider), first_loss(None, &wider));
-    assert_eq!(first_loss(Some(&before.members[..1]), &spec), cold);
+    assert_eq!(first_loss(Some(&before.next), &wider), first_loss(None, &wider));
+    let fewer = TrainSpec { members: 1, ..spec };
+    assert_eq!(first_loss(Some(&before.next), &fewer), first_loss(None, &fewer));
 }
 
 #[test]
@@ -590,4 +591,49 @@ fn folds_by_time_are_in_the_card_and_do_not_change_the_model() {
     let table = noisy_line().replace("when,", "other,");
     let error = format!("{:#}", card_of(&folder, "rows.csv", &table, &["--folds", "3"]).unwrap_err());
     assert!(error.contains("name their column with --time"), "{error}");
+}
+
+#[test]
+fn a_model_does_not_overwrite_its_own_card() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = folder.path().join("rows.csv");
+    fs::write(&rows, noisy_line()).unwrap();
+    for name in ["model.html", "model.json"] {
+        let out = folder.path().join(name);
+        let files = [&out, &rows].map(|path| path.clone().into_os_string());
+        let command = Command::parse_from(["train", "--quiet", "--out"].map(Into::into).into_iter().chain(files));
+        let error = format!("{:#}", run(&command.train).unwrap_err());
+        assert!(error.contains("the model card has this name"), "{error}");
+        assert!(!out.exists(), "{name}");
+    }
+}
+
+#[test]
+fn following_splits_by_time_so_it_takes_no_groups() {
+    let refused = Command::try_parse_from(["train", "--follow", "6h", "--group", "user_key"]);
+    let error = refused.err().expect("a group may reach beyond the split").to_string();
+    assert!(error.contains("--group") && error.contains("--follow"), "{error}");
+}
+
+#[test]
+fn batch_normalisation_is_in_the_card_and_folded_into_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    let fixed = ["--members", "1", "--epochs", "20", "--hidden", "8,4", "--time", "when"];
+    let plain = card_of(&folder, "rows.csv", &noisy_line(), &fixed).unwrap();
+    let bytes = fs::metadata(&path).unwrap().len();
+    let normalised = [&fixed[..], &["--batch-norm"]].concat();
+    let card = card_of(&folder, "rows.csv", &noisy_line(), &normalised).unwrap();
+    assert_eq!((&plain["training"]["batch_norm"], &card["training"]["batch_norm"]), (&().into(), &true.into()));
+    assert_eq!(fs::metadata(&path).unwrap().len(), bytes, "the layers are ordinary ones");
+    assert!(card["parts"][2]["auc"].as_f64().unwrap() > 0.9, "{card}");
+    assert!(fs::read_to_string(path.with_extension("html")).unwrap().contains("batch norm"));
+    // ONNX Runtime scores a row as among others.
+    let mut model = OnnxModel::load(&runtime(), &spec(&path), &[], "").unwrap();
+    let values = [0.3, -0.2, -0.9, 0.4, 0.1, 0.8];
+    let together = score(&mut model, 3, &values);
+    for (row, together) in together.iter().enumerate() {
+        let alone = score(&mut model, 1, &values[2 * row..2 * row + 2]);
+        assert!((alone[0] - together).abs() < 1e-6, "row {row}");
+    }
 }

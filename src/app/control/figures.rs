@@ -26,6 +26,7 @@ impl Figures {
     /// Says that this process does not lead, or no longer.
     pub(super) fn stands_by() {
         metrics::control_leads(false);
+        metrics::forget_control();
         Self::set_lag([0; 3]);
     }
 
@@ -79,7 +80,7 @@ impl Figures {
             self.predicted.insert(key);
         }
         for (campaign, version) in gone {
-            metrics::control_predictions(&campaign, &version, &PredictionFigures::NONE);
+            metrics::forget_control_predictions(&campaign, &version);
         }
     }
 
@@ -131,7 +132,7 @@ fn record_budget(campaign: &str, currency: &str, budget: &BudgetState) {
 impl Drop for Figures {
     fn drop(&mut self) {
         for (campaign, version) in &self.predicted {
-            metrics::control_predictions(campaign, version, &PredictionFigures::NONE);
+            metrics::forget_control_predictions(campaign, version);
         }
     }
 }
@@ -140,10 +141,48 @@ fn prediction_figures(of: &QualityOf<'_>) -> PredictionFigures {
     let share = |part: u64, all: u64| if all > 0 { part as f64 / all as f64 } else { f64::NAN };
     PredictionFigures {
         labels: [of.positives, of.labels - of.positives],
+        predicted: of.predicted,
         click_rate: share(of.clicked, of.labels),
         conversion_rate: of.converted.map_or(f64::NAN, |converted| share(converted, of.clicked)),
         calibration: of.calibration.unwrap_or(f64::NAN),
         normalised_entropy: of.normalised_entropy.unwrap_or(f64::NAN),
         drift: of.drift.unwrap_or(f64::NAN),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_no_longer_leads_tells_nothing_of_predictions() {
+        const CAMPAIGN: &str = "of a former leader";
+        let told = || {
+            let all = metrics::recorded();
+            let of = |labels: &[String]| labels.first().is_some_and(|campaign| campaign == CAMPAIGN);
+            all.iter().flat_map(metrics::Samples::numbers).filter(|(labels, _)| of(labels)).count()
+        };
+        let of = QualityOf {
+            campaign: CAMPAIGN,
+            version: "7",
+            labels: 900,
+            positives: 100,
+            clicked: 100,
+            converted: None,
+            predicted: 150.0,
+            calibration: Some(1.5),
+            normalised_entropy: Some(0.9),
+            drift: None,
+        };
+        metrics::control_predictions(of.campaign, of.version, &prediction_figures(&of));
+        let predicted = [(CAMPAIGN.to_owned(), "7".to_owned())].into();
+        let figures = Figures { counts: Counts::default(), committed_at: Duration::ZERO, predicted };
+        assert_eq!(told(), 8);
+        metrics::control_spend([CAMPAIGN, "EUR", "day"], 3.0, Some(9.0));
+        metrics::control_label_age(CAMPAIGN, 60.0);
+        drop(figures);
+        assert_eq!(told(), 3);
+        Figures::stands_by();
+        assert_eq!(told(), 0);
     }
 }

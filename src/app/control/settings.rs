@@ -8,7 +8,7 @@ use crate::{
     event::UserKeys,
     sink::ControlSinkSettings,
     source::TailSettings,
-    targeting::campaign::{Campaign, CampaignSpec, Reward},
+    targeting::campaign::{Campaign, CampaignSpec, Chance, Reward},
 };
 use std::time::Duration;
 
@@ -37,9 +37,12 @@ pub(crate) fn campaigns(setup: &Setup) -> Result<Vec<CampaignSetup>, ConfigLoadE
     Ok(pipeline.campaigns().all().iter().map(campaign).collect())
 }
 
-/// What the probability of a campaign is about, by the action that it pays for. Outcomes only know clicks and conversions, so every
-/// other action is a conversion.
+/// What a model predicts of a campaign's impressions, by the action that it pays for. Outcomes only know clicks and conversions, so
+/// every other action is a conversion. A number in the configuration is no prediction of a model.
 fn predicted_by(spec: &CampaignSpec) -> Option<Reward> {
+    if !matches!(spec.probability, Some(Chance::Score(_))) {
+        return None;
+    }
     match spec.action.as_deref() {
         None | Some("impression") => None,
         Some("click") => Some(Reward::Click),
@@ -150,5 +153,27 @@ impl Settings {
             clients: [Vec::new(), Vec::new(), Vec::new()],
             stall_after: Duration::from_mins(3),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variant_of_the_model_has_one_name() {
+        assert_eq!(crate::control::CONTROL_VARIANT, crate::inference::CONTROL);
+    }
+
+    #[test]
+    fn a_model_predicts_what_a_score_is_bid_by_and_a_number_is_no_prediction() {
+        let of = |text: &str| {
+            let spec: CampaignSpec = toml::from_str(&format!("id = \"a\"\n{text}")).unwrap();
+            predicted_by(&spec)
+        };
+        assert_eq!(of("action = \"click\"\nvalue = 1\nprobability = 0.01"), None);
+        assert_eq!(of("action = \"click\"\nvalue = 1\nprobability = \"score\""), Some(Reward::Click));
+        assert_eq!(of("action = \"buy\"\nvalue = 1\nprobability = \"buy\""), Some(Reward::Conversion));
+        assert_eq!(of("value = 1"), None);
     }
 }

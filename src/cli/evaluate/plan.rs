@@ -9,7 +9,7 @@ use crate::{
     effect::{AttributionPlan, CampaignPlan, Dimension, Label, Plan, PolicyPlan, Rotating, TargetPolicy, TouchKind},
     evaluation::Confidence,
     targeting::{
-        campaign::CampaignSpec,
+        campaign::{CampaignSpec, Reward},
         creative::Catalogue,
         policy::{CreativePolicy, Policy},
     },
@@ -88,13 +88,12 @@ pub(in crate::cli) fn plan_of(setup: &Setup, asked: Asked) -> anyhow::Result<(Ve
         let spec = pipeline.campaigns.iter().find(|spec| spec.id == campaign.id)?;
         Some((campaign.id.clone(), of(campaign, spec)))
     };
-    let conversion = attribution.engagement.saturating_add(attribution.click.max(attribution.view));
     let plan = Plan {
         by,
         campaigns: setups.iter().filter_map(declared).collect(),
         variants: pipeline.experiment.shares.iter().map(|(name, share)| (name.clone(), *share)).collect(),
-        click_after: micros(asked.click_within.unwrap_or(attribution.engagement)),
-        conversion_after: micros(asked.conversion_within.unwrap_or(conversion)),
+        click_after: micros(asked.click_within.unwrap_or(attribution.label_age(Reward::Click))),
+        conversion_after: micros(asked.conversion_within.unwrap_or(attribution.label_age(Reward::Conversion))),
         complete_until: asked.complete_until.map(jiff::Timestamp::as_microsecond),
         confidence: asked.confidence,
         effect: if asked.effect > 0.0 { asked.effect } else { EFFECT },

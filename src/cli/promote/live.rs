@@ -12,7 +12,7 @@ use crate::{
         files::{self, FileError, Line},
     },
     config::ConfigLoadError,
-    control::{DecisionRecord, Key},
+    control::{CONTROL_VARIANT, DecisionRecord, Details, Key},
     effect::{Evaluation, LabelledImpression},
     evaluation::PairedRow,
     inference::PromotionSpec,
@@ -66,7 +66,10 @@ struct Live<'a> {
 
 impl Observer for Live<'_> {
     fn decision(&mut self, record: &DecisionRecord, _: Option<&str>) {
-        if record.details().model_version != self.champion {
+        let Details { model_version, variant, .. } = record.details();
+        // A variant's version may have the same name.
+        let is_of_variant = !matches!(variant.as_str(), "" | CONTROL_VARIANT);
+        if model_version != self.champion || is_of_variant {
             let known = self.scores.pairs.remove(&key(&record.decision_id));
             self.of_others += u64::from(known.is_some());
         }

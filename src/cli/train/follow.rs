@@ -1,14 +1,16 @@
 //! Continuous learning: trains again and again on what followed the latest decisions.
 //!
-//! Owns the order of a round: rows from the topics, training from the weights of the round before, and a new version in the folder.
+//! Owns the order of a round: rows from the topics, training from the weights that the round before had on its
+//! training rows, and a new version in the folder.
 //! Guarantees: nothing serves because of it, since the folder must be pinned; `aimpoint promote` decides that. A round that fails is
-//! reported, and the next one begins after the pause. Limits: each round copies the topics of decisions and outcomes.
+//! reported, and the next one begins after the pause; if the pin is gone, it ends. Limits: each round copies the topics of decisions and outcomes.
 
 use super::{Job, TrainArgs, make};
 use crate::{
+    app::Setup,
     cli::{Exit, export, models, printed::stdout, signals::clean_up_on_signals},
     partial::TemporaryFolder,
-    training::Network,
+    training::Start,
 };
 use anyhow::Context;
 use std::{
@@ -38,23 +40,16 @@ fn between(text: &str, least: Duration, most: Duration) -> Result<Duration, Stri
 
 /// Trains until it is stopped, or for so many rounds.
 pub(super) fn run(args: &TrainArgs, pause: Duration) -> anyhow::Result<()> {
-    let setup = args.config.read()?;
-    let (spec, folder) = models::folder(&setup)?;
-    if !folder.is_pinned()? {
-        return Err(Exit::Model.because(format!(
-            "train --follow: no version of {} is pinned, so each new one would serve at once; pin the one that serves with aimpoint \
-             models activate VERSION",
-            spec.path.display()
-        )));
-    }
+    check_pin(&args.config.read()?)?;
     clean_up_on_signals()?;
-    let mut start: Option<Vec<Network>> = None;
+    let mut start = None;
     let rounds = args.rounds.unwrap_or(usize::MAX);
     for round in 1..=rounds {
-        match learn(args, start.as_deref()) {
-            Ok(networks) => start = Some(networks),
+        match learn(args, &mut start) {
+            Ok(()) => {}
             // There may be too few outcomes yet, or a broker may be away.
             Err(error) if round < rounds => {
+                check_pin(&args.config.read()?)?;
                 writeln!(io::stderr(), "aimpoint: warning: this training failed, the next begins in {}: {error:#}", {
                     crate::duration::display(pause)
                 })
@@ -69,8 +64,22 @@ pub(super) fn run(args: &TrainArgs, pause: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Trains once, from these networks on, and adds the version to the folder.
-fn learn(args: &TrainArgs, start: Option<&[Network]>) -> anyhow::Result<Vec<Network>> {
+/// Whoever takes the pin away lets each new version serve, so it is looked at before each.
+fn check_pin(setup: &Setup) -> anyhow::Result<()> {
+    let (spec, folder) = models::folder(setup)?;
+    if folder.is_pinned()? {
+        return Ok(());
+    }
+    Err(Exit::Model.because(format!(
+        "train --follow: no version of {} is pinned, so each new one would serve at once; pin the one that serves with aimpoint \
+         models activate VERSION",
+        spec.path.display()
+    )))
+}
+
+/// Trains once, from `start` on if it fits, and adds the version to the folder. Afterwards, `start` is where the next one may begin:
+/// none if this training failed, because it may have been at fault.
+fn learn(args: &TrainArgs, start: &mut Option<Start>) -> anyhow::Result<()> {
     let setup = args.config.read()?;
     let work = TemporaryFolder::create("aimpoint-training-")?;
     let now = jiff::Timestamp::now();
@@ -81,10 +90,14 @@ fn learn(args: &TrainArgs, start: Option<&[Network]>) -> anyhow::Result<Vec<Netw
     let name = args.name.clone().unwrap_or_else(|| setup.config.app.name.clone());
     let args = TrainArgs { name: Some(name), ..args.clone() };
     let model = work.path().join("model.onnx");
-    let trained = make(&args, Job { data: &rows, out: &model, version: Some(version.clone()), start })?;
+    let from = start.take();
+    let job = Job { data: &rows, out: &model, version: Some(version.clone()), start: from.as_ref() };
+    let trained = make(&args, job)?;
     let reason = format!("train --follow on the decisions since {since:.0}");
+    check_pin(&setup)?;
     models::add_for(&setup, &model, &version, reason, &mut stdout())?;
-    Ok(trained.members)
+    *start = Some(trained.next);
+    Ok(())
 }
 
 #[cfg(test)]

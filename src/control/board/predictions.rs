@@ -17,6 +17,7 @@ pub(super) fn json(state: &State) -> (Vec<Value>, usize) {
             "positives": it.positives,
             "click_rate": rate::json(it.clicked, it.labels),
             "conversion_rate": it.converted.map(|converted| rate::json(converted, it.clicked)),
+            "predicted": it.predicted,
             "calibration": it.calibration,
             "normalised_entropy": it.normalised_entropy,
             "drift": it.drift,

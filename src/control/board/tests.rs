@@ -71,6 +71,7 @@ impl Run {
                 expires_at: at,
                 policy_version: 0,
                 model_version: "7",
+                variant: "",
                 offers: &offers,
                 skipped: &skipped,
             },

@@ -18,6 +18,9 @@ pub use read::DecisionRecord;
 
 use crate::targeting::money::{Cpm, Currency};
 
+/// The variant of the users for whom `[model]` decides.
+pub const CONTROL_VARIANT: &str = "control";
+
 /// A decision, borrowed from its record.
 #[derive(Clone, Copy, Debug)]
 pub struct OfferedDecision<'a> {
@@ -33,6 +36,8 @@ pub struct OfferedDecision<'a> {
     pub policy_version: u64,
     /// The version of the model that scored; empty for none.
     pub model_version: &'a str,
+    /// The user's variant in the experiment between models; empty for none.
+    pub variant: &'a str,
     /// The campaigns in it.
     pub offers: &'a [Offer<'a>],
     /// The campaigns that pacing or better campaigns kept out of it.

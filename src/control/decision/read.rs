@@ -106,6 +106,7 @@ impl DecisionRecord {
             expires_at: self.expires_at,
             policy_version: self.policy_version,
             model_version: &self.details.model_version,
+            variant: &self.details.variant,
             offers: &offers,
             skipped: &skipped,
         })

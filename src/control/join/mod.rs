@@ -16,7 +16,7 @@
 //! the creative.
 //!
 //! Limits: `rate · window` touches. With 100 decisions a second and offers that live for an hour, 360,000 touches or
-//! about 220 MB. Impressions stay for the longer of `engagement` and `view`, clicked ones for `click`: with one
+//! about 360 MB. Impressions stay for the longer of `engagement` and `view`, clicked ones for `click`: with one
 //! impression a second and a click in a hundred, 86,400 and 26,000 more.
 
 mod seen;

@@ -1,7 +1,7 @@
 //! The touches: what was offered to users and shown to them, while an outcome may still belong to it.
 //!
-//! Limits: a touch takes about 300 bytes, and about 80 for each name that it can be found by, of which there are at
-//! most [`ALIASES_MAX`].
+//! Limits: a touch takes about 700 bytes, of which 300 are its fields and the rest is what they point to and the room that maps
+//! keep free, and about 100 for each name that it can be found by, of which there are at most [`ALIASES_MAX`].
 
 use super::{
     super::{

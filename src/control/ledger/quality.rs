@@ -1,19 +1,23 @@
-//! How good the predictions of each model version are for each campaign, by the day on which their labels became known.
+//! How good the predictions of each model version are for each campaign, by the day on which their labels become known.
 //!
 //! Guarantees: all sums are of whole numbers, so they depend on nothing but the impressions, and are the same after a crash. An
-//! impression's label is read once, at a fixed age, whether it was a success or not: successes that come early do not count sooner.
-//! Limits: [`DAYS_KEPT`] days, and [`QUALITIES_MAX`] versions of campaigns; what would be in further ones is counted in the version
-//! `(other)`. About 200 bytes each.
+//! impression counts on the day on which it reaches a fixed age, whether it was a success or not: neither successes nor failures
+//! count sooner. Most failures are certain before that, because nothing can follow an impression without a click for long. They are
+//! then counted ahead, on a day to come, and need not be remembered one by one. So figures are of days that are over; only clicks
+//! are never counted ahead, so for them today counts as well. Drift needs no label: it compares the impressions of the two last
+//! whole days.
+//! Limits: the days from [`DAYS_BACK`] ago until the age of a label ahead, and [`QUALITIES_MAX`] versions of campaigns; what would be
+//! in further ones is counted in the campaign and version `(other)`. About 200 bytes each.
 
 use crate::targeting::campaign::Reward;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::BTreeMap;
 
-/// Today and the day before, which figures are about and drift compares.
-const DAYS_KEPT: i32 = 2;
+/// How many days before today are kept: the two last whole ones.
+const DAYS_BACK: i32 = 2;
 /// The most versions of campaigns: more are no table that a person reads, and no metrics that a server likes.
 const QUALITIES_MAX: usize = 200;
-/// The version of what does not fit.
+/// The campaign and version of what does not fit.
 const OTHER: &str = "(other)";
 
 /// The microseconds of a day.
@@ -25,8 +29,8 @@ const EDGE: f64 = 1e-9;
 
 /// Upper bounds of the bins of predictions. Those of advertising cluster below 0.01, so the bins are finer there.
 const BOUNDS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9];
-/// The fewest labels of each of two days that are compared: with fewer, the index of the same predictions is often above 0.05.
-const DRIFT_LABELS_MIN: u64 = 1_000;
+/// The fewest impressions of each of two days that are compared: with fewer, the index of the same predictions is often above 0.05.
+const DRIFT_IMPRESSIONS_MIN: u64 = 1_000;
 /// The smallest share of a bin: an empty one would make the index infinite.
 const SHARE_MIN: f64 = 1e-4;
 
@@ -38,7 +42,7 @@ pub(in super::super) struct Predicted {
     pub(in super::super) version: String,
     /// The probability of a success.
     pub(in super::super) probability: f64,
-    /// When it is known whether it came true. `None` for an offer, and once it is counted.
+    /// When it is known whether it came true, at the latest. `None` for an offer, and once it is counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in super::super) known_at: Option<i64>,
 }
@@ -52,10 +56,11 @@ pub(in super::super) struct Labelled {
     pub(in super::super) predicts: Reward,
 }
 
-/// The labels of a day.
+/// What is counted on a day.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct Quality {
+    /// Impressions that reach the age of their label on this day.
     labels: u64,
     positives: u64,
     clicked: u64,
@@ -65,7 +70,7 @@ pub(in super::super) struct Quality {
     predicted_nanos: u64,
     /// The sum of the log losses, in billionths of a nat.
     loss_nanos: u64,
-    /// The predictions by size.
+    /// The predictions of the impressions that are shown on this day, by size.
     bins: [u64; BOUNDS.len() + 1],
 }
 
@@ -83,12 +88,14 @@ impl Quality {
         self.converted += u64::from(of.is_clicked && of.is_converted);
         self.predicted_nanos += (of.probability * NANOS).round() as u64;
         self.loss_nanos += (loss * NANOS).round() as u64;
-        self.bins[BOUNDS.iter().filter(|bound| of.probability >= **bound).count()] += 1;
     }
 
+    fn show(&mut self, probability: f64) {
+        self.bins[BOUNDS.iter().filter(|bound| probability >= **bound).count()] += 1;
+    }
+
+    /// The sums of the labels of two days.
     fn plus(&self, other: &Self) -> Self {
-        let mut bins = self.bins;
-        bins.iter_mut().zip(other.bins).for_each(|(bin, more)| *bin += more);
         Self {
             labels: self.labels + other.labels,
             positives: self.positives + other.positives,
@@ -96,23 +103,24 @@ impl Quality {
             converted: self.converted + other.converted,
             predicted_nanos: self.predicted_nanos + other.predicted_nanos,
             loss_nanos: self.loss_nanos + other.loss_nanos,
-            bins,
+            bins: [0; BOUNDS.len() + 1],
         }
     }
 
     /// The population stability index of the predictions of this day against those of the one before. `None` with few of them.
     fn drift(&self, before: &Self) -> Option<f64> {
-        if self.labels.min(before.labels) < DRIFT_LABELS_MIN {
+        let impressions = |of: &Self| of.bins.iter().sum::<u64>();
+        if impressions(self).min(impressions(before)) < DRIFT_IMPRESSIONS_MIN {
             return None;
         }
-        let share = |bin: u64, of: &Self| (bin as f64 / of.labels as f64).max(SHARE_MIN);
+        let share = |bin: u64, of: &Self| (bin as f64 / impressions(of) as f64).max(SHARE_MIN);
         let pairs = self.bins.iter().zip(before.bins);
         let shares = pairs.map(|(now, before_it)| (share(*now, self), share(before_it, before)));
         Some(shares.map(|(now, before)| (now - before) * (now / before).ln()).sum())
     }
 }
 
-/// The figures of a version for a campaign, of the labels of today and yesterday.
+/// The figures of a version for a campaign: of the labels of the two last whole days, or of today and yesterday if it predicts clicks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct QualityOf<'a> {
     /// The campaign.
@@ -127,13 +135,18 @@ pub struct QualityOf<'a> {
     pub clicked: u64,
     /// Those of the clicked that were converted, if the label is a conversion.
     pub converted: Option<u64>,
+    /// How many successes were predicted: the sum of the probabilities.
+    pub predicted: f64,
     /// Predicted over observed successes. `None` without a success.
     pub calibration: Option<f64>,
     /// The log loss over that of the observed rate. `None` if all labels are the same.
     pub normalised_entropy: Option<f64>,
-    /// The population stability index of the predictions today against yesterday.
+    /// The population stability index of the predictions yesterday against the day before.
     pub drift: Option<f64>,
 }
+
+/// The campaign, version and day that something was counted for.
+pub(in super::super) type Counted = (String, String, i32);
 
 /// The days of each version of each campaign.
 #[derive(Clone, Debug, Default)]
@@ -142,29 +155,39 @@ pub(in super::super) struct Qualities {
 }
 
 impl Qualities {
-    /// Counts a label that became known at this time. Returns the version and the day that it is counted for.
+    /// Counts a label on the day of this time, when its impression reaches its age.
     pub(in super::super) fn count(
         &mut self,
-        campaign: &str,
-        version: &str,
+        [campaign, version]: [&str; 2],
         known_at: i64,
         label: &Labelled,
-    ) -> (String, i32) {
-        let is_full = self.all.len() >= QUALITIES_MAX;
-        let key = |version: &str| (campaign.to_owned(), version.to_owned());
-        let (version, days) = match self.all.entry(key(version)) {
-            Entry::Occupied(known) => (version, known.into_mut()),
-            Entry::Vacant(new) if !is_full => (version, new.insert(BTreeMap::new())),
-            Entry::Vacant(_) => (OTHER, self.all.entry(key(OTHER)).or_default()),
-        };
-        let day = day_of(known_at);
-        days.entry(day).or_default().add(label);
-        (version.to_owned(), day)
+    ) -> Counted {
+        let (key, day) = (self.key(campaign, version), day_of(known_at));
+        self.all.entry(key.clone()).or_default().entry(day).or_default().add(label);
+        (key.0, key.1, day)
+    }
+
+    /// Counts a prediction on the day of this time, when it was shown.
+    pub(in super::super) fn show(
+        &mut self,
+        [campaign, version]: [&str; 2],
+        shown_at: i64,
+        probability: f64,
+    ) -> Counted {
+        let (key, day) = (self.key(campaign, version), day_of(shown_at));
+        self.all.entry(key.clone()).or_default().entry(day).or_default().show(probability);
+        (key.0, key.1, day)
+    }
+
+    fn key(&self, campaign: &str, version: &str) -> (String, String) {
+        let key = (campaign.to_owned(), version.to_owned());
+        let has_room = self.all.len() < QUALITIES_MAX || self.all.contains_key(&key);
+        if has_room { key } else { (OTHER.to_owned(), OTHER.to_owned()) }
     }
 
     /// Removes the days that are no longer kept, and returns them.
-    pub(in super::super) fn forget(&mut self, clock: i64) -> Vec<(String, String, i32)> {
-        let first = day_of(clock).saturating_sub(DAYS_KEPT - 1);
+    pub(in super::super) fn forget(&mut self, clock: i64) -> Vec<Counted> {
+        let first = day_of(clock).saturating_sub(DAYS_BACK);
         let mut gone = Vec::new();
         self.all.retain(|(campaign, version), days| {
             let kept = days.split_off(&first);
@@ -183,8 +206,9 @@ impl Qualities {
     ) -> Vec<QualityOf<'_>> {
         let today = day_of(clock);
         let figures = self.all.iter().map(|((campaign, version), days)| {
-            let [now, before] = [today, today.saturating_sub(1)].map(|day| days.get(&day).cloned().unwrap_or_default());
-            let sum = now.plus(&before);
+            let day = |back: i32| days.get(&today.saturating_sub(back)).cloned().unwrap_or_default();
+            let predicts = predicts(campaign);
+            let sum = if predicts == Some(Reward::Click) { day(0).plus(&day(1)) } else { day(1).plus(&day(2)) };
             let Quality { labels, positives, clicked, converted, predicted_nanos, loss_nanos, .. } = sum;
             let rate = positives as f64 / labels as f64;
             let entropy = -(rate * rate.ln() + (1.0 - rate) * (1.0 - rate).ln());
@@ -194,14 +218,15 @@ impl Qualities {
                 labels,
                 positives,
                 clicked,
-                converted: (predicts(campaign) == Some(Reward::Conversion)).then_some(converted),
+                converted: (predicts == Some(Reward::Conversion)).then_some(converted),
+                predicted: predicted_nanos as f64 / NANOS,
                 calibration: (positives > 0).then(|| predicted_nanos as f64 / NANOS / positives as f64),
                 // Of labels that are all the same, it is no number.
                 normalised_entropy: (entropy > 0.0).then(|| loss_nanos as f64 / NANOS / labels as f64 / entropy),
-                drift: now.drift(&before),
+                drift: day(1).drift(&day(2)),
             }
         });
-        figures.filter(|it| it.labels > 0).collect()
+        figures.filter(|it| it.labels > 0 || it.drift.is_some()).collect()
     }
 }
 
@@ -224,37 +249,53 @@ mod tests {
         for number in 0..1_000 {
             let (probability, each) = if number % 2 == 0 { (0.2, 5) } else { (0.4, 5) };
             let label = labelled(probability, number / 2 % each == 0, false, Reward::Click);
-            assert_eq!(all.count("spring", "7", DAY + number, &label), ("7".to_owned(), 1));
+            let counted = all.count(["spring", "7"], DAY + number, &label);
+            assert_eq!(counted, ("spring".to_owned(), "7".to_owned(), 1));
         }
         for number in 0..10 {
             let label = labelled(0.5, number < 4, number < 2 || number == 9, Reward::Conversion);
-            all.count("summer", "7", 2 * DAY, &label);
+            all.count(["summer", "7"], DAY, &label);
         }
         let predicts = |id: &str| Some(if id == "summer" { Reward::Conversion } else { Reward::Click });
         let found = all.figures(2 * DAY, predicts);
         let [spring, summer] = found[..] else { panic!("{found:?}") };
         assert_eq!((spring.labels, spring.positives, spring.clicked, spring.converted), (1_000, 200, 200, None));
-        assert!((spring.calibration.unwrap() - 300.0 / 200.0).abs() < 1e-9);
+        assert!((spring.calibration.unwrap() - 300.0 / 200.0).abs() < 1e-9 && (spring.predicted - 300.0).abs() < 1e-6);
         let loss = |p: f64| -(0.2 * p.ln() + 0.8 * (1.0 - p).ln());
         let expected = f64::midpoint(loss(0.2), loss(0.4)) / loss(0.2);
         assert!((spring.normalised_entropy.unwrap() - expected).abs() < 1e-8, "{spring:?} {expected}");
         assert_eq!((summer.clicked, summer.converted, summer.positives), (4, Some(2), 3));
         assert_eq!(spring.drift, None, "there is one day");
-        // A day later, the first day is over.
-        assert_eq!(all.forget(3 * DAY), [("spring".to_owned(), "7".to_owned(), 1)]);
-        assert_eq!(all.figures(3 * DAY, predicts).len(), 1);
+        // Two days later, the first day is over for clicks; a day later, for conversions as well.
+        let labels = |clock: i64| all.figures(clock, predicts).iter().map(|it| it.labels).collect::<Vec<_>>();
+        assert_eq!([2, 3, 4].map(|day| labels(day * DAY)), [vec![1_000, 10], vec![10], vec![]]);
+        assert_eq!(all.forget(3 * DAY), []);
+        let gone = |id: &str| (id.to_owned(), "7".to_owned(), 1);
+        assert_eq!(all.forget(4 * DAY), ["spring", "summer"].map(gone));
+        assert!(all.all.is_empty());
+    }
+
+    #[test]
+    fn what_is_counted_ahead_is_not_shown_before_its_day_is_over() {
+        let mut all = Qualities::default();
+        // Its failures are certain, its successes are not.
+        all.count(["a", "1"], 9 * DAY + 1, &labelled(0.1, false, false, Reward::Conversion));
+        let labels = |clock: i64| all.figures(clock, |_| Some(Reward::Conversion)).len();
+        assert_eq!([8 * DAY, 9 * DAY + DAY - 1, 10 * DAY].map(labels), [0, 0, 1]);
     }
 
     #[test]
     fn predictions_that_moved_show_and_the_same_do_not() {
         let mut all = Qualities::default();
         let mut add = |version: &str, day: i64, probability: f64| {
-            all.count("a", version, day * DAY, &labelled(probability, false, false, Reward::Click));
+            all.show(["a", version], day * DAY, probability);
         };
         for number in 0..4_000 {
             let probability = f64::from(number % 100) / 400.0;
             add("same", 5, probability);
             add("same", 6, f64::from((number * 7) % 100) / 400.0);
+            // The hour after midnight, when other people are awake.
+            add("same", 7, 0.9);
             add("moved", 5, probability);
             add("moved", 6, probability * 2.0);
             if number < 999 {
@@ -262,11 +303,16 @@ mod tests {
                 add("few", 6, 0.9);
             }
         }
-        let found = all.figures(6 * DAY, |_| Some(Reward::Click));
+        for _ in 0..10 {
+            all.count(["a", "few"], 6 * DAY, &labelled(0.5, false, false, Reward::Click));
+        }
+        let found = all.figures(7 * DAY, |_| Some(Reward::Click));
         let drift = |version: &str| found.iter().find(|it| it.version == version).unwrap().drift;
         assert!(drift("same").unwrap() < 0.01 && drift("moved").unwrap() > 0.25, "{found:?}");
         assert_eq!(drift("few"), None);
-        assert_eq!((found[0].calibration, found[0].normalised_entropy), (None, None), "no label is positive");
+        let few = found.iter().find(|it| it.version == "few").unwrap();
+        assert_eq!((few.calibration, few.normalised_entropy), (None, None), "no label is positive");
+        assert_eq!((few.labels, few.predicted), (10, 5.0));
     }
 
     #[test]
@@ -274,12 +320,13 @@ mod tests {
         let mut all = Qualities::default();
         for number in 0..QUALITIES_MAX + 50 {
             let label = labelled(if number % 2 == 0 { 0.0 } else { 1.0 }, number % 2 == 0, false, Reward::Click);
-            all.count("a", &format!("v{number}"), DAY, &label);
+            // Of several campaigns.
+            all.count([&format!("c{}", number % 7), &format!("v{number}")], DAY, &label);
         }
-        let found = all.figures(DAY, |_| Some(Reward::Click));
+        let found = all.figures(2 * DAY, |_| None);
         assert_eq!(found.iter().map(|it| it.labels).sum::<u64>(), QUALITIES_MAX as u64 + 50);
         let other = found.iter().find(|it| it.version == OTHER).unwrap();
-        assert_eq!((found.len(), other.labels, other.positives), (QUALITIES_MAX + 1, 50, 25));
+        assert_eq!((found.len(), other.campaign, other.labels, other.positives), (QUALITIES_MAX + 1, OTHER, 50, 25));
         assert!(other.normalised_entropy.unwrap().is_finite());
     }
 }

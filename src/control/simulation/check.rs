@@ -140,8 +140,8 @@ fn campaign(id: &str, truth: &Truth, state: &State, report: &mut Report) {
     }
 }
 
-/// Compares what became of predictions with a recount: all impressions of the campaign were chosen, and are judged at the age at which
-/// creatives are.
+/// Compares what became of predictions with a recount: all impressions of the campaign were chosen, and all clicks come within the
+/// windows of both.
 fn predictions(truth: &Truth, state: &State, report: &mut Report) {
     let everybody = truth.lessons.iter().filter(|((_, audience), _)| audience.is_empty()).map(|(_, of)| of);
     let all = everybody.fold((0, 0), |(labels, positives), (successes, failures)| {

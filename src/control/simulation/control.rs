@@ -161,6 +161,7 @@ impl Control {
                     expires_at: it.decided_at,
                     policy_version: it.version,
                     model_version: "7",
+                    variant: "",
                     offers: &offers,
                     skipped: &skipped,
                 };

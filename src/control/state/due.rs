@@ -102,7 +102,11 @@ impl State {
                 continue;
             }
             self.meta.counts.touches_evicted += u64::from(touch.keep_until >= now);
-            self.touches.remove(key);
+            let gone = self.touches.remove(key);
+            // Nothing can follow any more, or nothing that will be known.
+            if let Some((touch, known_at)) = gone.zip(known_at) {
+                self.judge(&touch, known_at);
+            }
         }
         while let Some(key) = self.seen.pop(now, self.settings.outcomes_max, self.settings.horizon) {
             self.dirty.insert(RecordId::Seen(key));
@@ -111,7 +115,7 @@ impl State {
         }
     }
 
-    /// Counts whether a prediction came true.
+    /// Counts whether a prediction came true, on the day of the time at which that is known at the latest.
     fn judge(&mut self, touch: &Touch, known_at: i64) {
         let setup = self.campaigns.get(&touch.campaign).map(|campaign| &campaign.setup);
         let (Some(predicts), Some(predicted)) = (setup.and_then(|setup| setup.predicts), &touch.predicted) else {
@@ -124,8 +128,9 @@ impl State {
             is_converted: by_then(touch.converted_at),
             predicts,
         };
-        let (version, day) = self.qualities.count(&touch.campaign, &predicted.version, known_at, &label);
-        self.dirty.note(|| RecordId::Quality(touch.campaign.clone(), version, day));
+        let (campaign, version, day) =
+            self.observed.qualities.count([&touch.campaign, &predicted.version], known_at, &label);
+        self.dirty.note(|| RecordId::Quality(campaign, version, day));
     }
 
     fn learn(&mut self, touch: &Touch) {

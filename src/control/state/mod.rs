@@ -50,7 +50,7 @@ pub use types::{Counts, Disposition, Effects, Source};
 
 use super::{
     audience::{AudienceReport, SegmentSize},
-    decision::{OfferedDecision, SkipReason},
+    decision::{CONTROL_VARIANT, OfferedDecision, SkipReason},
     join::{Alias, Lookup, Seen, Touch, Touches, decision_alias, find, knows_auction, offer_key, user_alias},
     key::Key,
     ledger::{Account, CampaignSetup, Figures, Predicted, Qualities, QualityOf},
@@ -90,6 +90,15 @@ struct Auctions {
     is_fit_due: bool,
 }
 
+/// What is known besides money.
+#[derive(Clone, Debug, Default)]
+struct Observed {
+    /// How good predictions are.
+    qualities: Qualities,
+    /// Members by segment (taxonomy and id) and by source.
+    audiences: BTreeMap<(u32, String), BTreeMap<String, u64>>,
+}
+
 /// What became of outcomes, until somebody takes it.
 #[derive(Clone, Debug, Default)]
 struct Settlements {
@@ -112,10 +121,8 @@ pub struct State {
     /// Outcomes that wait for their decision, by arrival.
     parked: BTreeMap<(i64, Key), Outcome>,
     accounts: BTreeMap<String, Account>,
-    qualities: Qualities,
     auctions: Auctions,
-    /// Members by segment (taxonomy and id) and by source.
-    audiences: BTreeMap<(u32, String), BTreeMap<String, u64>>,
+    observed: Observed,
     dirty: Dirty,
     settlements: Settlements,
 }
@@ -133,8 +140,7 @@ impl State {
             parked: BTreeMap::new(),
             accounts: BTreeMap::new(),
             auctions: Auctions { notices: BTreeMap::new(), rates: BTreeMap::new(), is_fit_due: true },
-            qualities: Qualities::default(),
-            audiences: BTreeMap::new(),
+            observed: Observed::default(),
             dirty: Dirty::default(),
             settlements: Settlements::default(),
         }
@@ -179,7 +185,7 @@ impl State {
             self.observe_decision(offer.campaign_id, offer.currency, decided_at, true);
             let predicts = self.campaigns.get(offer.campaign_id).is_some_and(|it| it.setup.predicts.is_some());
             let predicted = offer.probability.filter(|_| predicts).map(|probability| Predicted {
-                version: decision.model_version.to_owned(),
+                version: version_of(decision),
                 probability,
                 known_at: None,
             });
@@ -313,14 +319,14 @@ impl State {
         }
         let partition = report.partition.to_string();
         let reported: BTreeSet<(u32, &str)> = report.segments.iter().map(|it| (it.segtax, it.id.as_str())).collect();
-        for ((segtax, id), sources) in &mut self.audiences {
+        for ((segtax, id), sources) in &mut self.observed.audiences {
             if !reported.contains(&(*segtax, id.as_str())) && sources.remove(&partition).is_some() {
                 self.dirty.insert(RecordId::Audience(*segtax, id.clone(), partition.clone()));
             }
         }
-        self.audiences.retain(|_, sources| !sources.is_empty());
+        self.observed.audiences.retain(|_, sources| !sources.is_empty());
         for SegmentSize { segtax, id, members } in &report.segments {
-            let sources = self.audiences.entry((*segtax, id.clone())).or_default();
+            let sources = self.observed.audiences.entry((*segtax, id.clone())).or_default();
             if sources.insert(partition.clone(), *members) != Some(*members) {
                 self.dirty.insert(RecordId::Audience(*segtax, id.clone(), partition.clone()));
             }
@@ -354,13 +360,13 @@ impl State {
         self.accounts.get(campaign).into_iter().flat_map(|account| account.days.iter().map(|(day, it)| (*day, it)))
     }
 
-    /// How good the predictions of each model version are, by campaign and version: the labels of today and yesterday, in UTC.
+    /// How good the predictions of each model version are, by campaign and version, of whole days in UTC: see [`QualityOf`].
     pub fn qualities(&self) -> Vec<QualityOf<'_>> {
         let predicts = |id: &str| self.campaigns.get(id).and_then(|campaign| campaign.setup.predicts);
-        self.qualities.figures(self.meta.clock, predicts)
+        self.observed.qualities.figures(self.meta.clock, predicts)
     }
 
-    /// The age at which it is known whether an impression of a campaign succeeded. `None` if nothing is predicted of it.
+    /// The age at which it is known of every impression of a campaign whether it has succeeded. `None` if nothing is predicted of it.
     pub fn label_age(&self, campaign: &str) -> Option<Duration> {
         let age = self.settings.label_age(self.campaigns.get(campaign)?.setup.predicts?);
         Some(Duration::from_micros(u64::try_from(age).unwrap_or_default()))
@@ -421,6 +427,14 @@ impl State {
     fn forget(&mut self, key: Key) {
         self.seen.remove(key);
         self.dirty.insert(RecordId::Seen(key));
+    }
+}
+
+/// The name of the version that scored. Another variant's version is another model, even if it has the same name.
+fn version_of(decision: &OfferedDecision<'_>) -> String {
+    match decision.variant {
+        "" | CONTROL_VARIANT => decision.model_version.to_owned(),
+        variant => format!("{variant}/{}", decision.model_version),
     }
 }
 

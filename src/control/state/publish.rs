@@ -27,7 +27,7 @@ impl State {
     /// read: see [`State::advance`].
     pub fn tick(&mut self, now: i64) -> Policy {
         self.pass_time();
-        let gone = self.qualities.forget(self.meta.clock);
+        let gone = self.observed.qualities.forget(self.meta.clock);
         self.dirty.extend(gone.into_iter().map(|(campaign, version, day)| RecordId::Quality(campaign, version, day)));
         self.fade();
         self.fit();
@@ -66,7 +66,7 @@ impl State {
             segtax: *segtax,
             members: sources.values().fold(0, |sum, members| sum.saturating_add(*members)),
         };
-        self.audiences.iter().map(size).collect()
+        self.observed.audiences.iter().map(size).collect()
     }
 
     /// The number of members as it may be shown: 0 stands for fewer than `targeting.minimum_audience`.

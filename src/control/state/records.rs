@@ -143,12 +143,12 @@ impl State {
             ids.extend(beta.map(|(creative, audience)| RecordId::Arm(id.clone(), creative.clone(), audience.clone())));
             ids.extend(account.arms.linear.keys().map(|creative| RecordId::Linear(id.clone(), creative.clone())));
         }
-        for ((campaign, version), days) in &self.qualities.all {
+        for ((campaign, version), days) in &self.observed.qualities.all {
             ids.extend(days.keys().map(|day| RecordId::Quality(campaign.clone(), version.clone(), *day)));
         }
         ids.extend(self.notice_ids());
         ids.extend(self.auctions.rates.keys().map(|currency| RecordId::Rates(currency.code().to_owned())));
-        for ((segtax, segment), sources) in &self.audiences {
+        for ((segtax, segment), sources) in &self.observed.audiences {
             ids.extend(sources.keys().map(|source| RecordId::Audience(*segtax, segment.clone(), source.clone())));
         }
         ids.sort_unstable();
@@ -180,7 +180,7 @@ impl State {
             }
             RecordId::Day(campaign, day) => self.accounts.get(campaign)?.days.get(day).map(json),
             RecordId::Quality(campaign, version, day) => {
-                self.qualities.all.get(&(campaign.clone(), version.clone()))?.get(day).map(json)
+                self.observed.qualities.all.get(&(campaign.clone(), version.clone()))?.get(day).map(json)
             }
             RecordId::Arm(campaign, creative, audience) => {
                 self.accounts.get(campaign)?.arms.beta.get(&(creative.clone(), audience.clone())).map(json)
@@ -195,7 +195,7 @@ impl State {
                 self.auctions.rates.get(&currency.parse().ok()?).map(|rates| json(&wire::Rates::from(rates)))
             }
             RecordId::Audience(segtax, segment, source) => {
-                let members = self.audiences.get(&(*segtax, segment.clone()))?.get(source)?;
+                let members = self.observed.audiences.get(&(*segtax, segment.clone()))?.get(source)?;
                 Some(json(&wire::Audience { members: *members }))
             }
         }

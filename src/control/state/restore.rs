@@ -183,7 +183,7 @@ impl State {
                 self.account(&campaign)?.days.insert(day, read(value)?);
             }
             RecordId::Quality(campaign, version, day) => {
-                self.qualities.all.entry((campaign, version)).or_default().insert(day, read(value)?);
+                self.observed.qualities.all.entry((campaign, version)).or_default().insert(day, read(value)?);
             }
             RecordId::Arm(campaign, creative, audience) => {
                 self.account(&campaign)?.arms.beta.insert((creative, audience), read(value)?);
@@ -201,7 +201,7 @@ impl State {
             }
             RecordId::Audience(segtax, segment, source) => {
                 let members = read::<wire::Audience>(value)?.members;
-                self.audiences.entry((segtax, segment)).or_default().insert(source, members);
+                self.observed.audiences.entry((segtax, segment)).or_default().insert(source, members);
             }
         }
         Ok(())
@@ -227,8 +227,9 @@ impl State {
             }
             RecordId::Quality(campaign, version, day) => {
                 let id = (campaign.clone(), version.clone());
-                if self.qualities.all.get_mut(&id).is_some_and(|it| it.remove(day).is_some() && it.is_empty()) {
-                    self.qualities.all.remove(&id);
+                if self.observed.qualities.all.get_mut(&id).is_some_and(|it| it.remove(day).is_some() && it.is_empty())
+                {
+                    self.observed.qualities.all.remove(&id);
                 }
             }
             RecordId::Arm(campaign, creative, audience) => {
@@ -257,8 +258,8 @@ impl State {
             }
             RecordId::Audience(segtax, segment, source) => {
                 let id = (*segtax, segment.clone());
-                if self.audiences.get_mut(&id).is_some_and(|it| it.remove(source).is_some() && it.is_empty()) {
-                    self.audiences.remove(&id);
+                if self.observed.audiences.get_mut(&id).is_some_and(|it| it.remove(source).is_some() && it.is_empty()) {
+                    self.observed.audiences.remove(&id);
                 }
             }
         }

@@ -10,7 +10,6 @@ use crate::{
         outcome::{Outcome, OutcomeType, RejectReason, Rejection},
     },
     targeting::{
-        campaign::Reward,
         money::{Cpm, Currency, Micros},
         pacing::Moment,
         shading::Notice,
@@ -240,12 +239,17 @@ impl State {
         let is_chosen =
             touch.creative.is_some() && (outcome.creative_id.is_none() || outcome.creative_id == touch.creative);
         let setup = self.campaigns.get(&touch.campaign).map(|campaign| &campaign.setup);
-        let known_at = |of: Reward| shown_at.saturating_add(self.settings.label_age(of));
-        let learn_at = setup.filter(|_| is_chosen).map(|setup| known_at(setup.reward));
+        let learn_at = setup.filter(|_| is_chosen);
+        let learn_at = learn_at.map(|setup| shown_at.saturating_add(self.settings.learn_age(setup.reward)));
         let predicted = touch.predicted.as_ref().and_then(|predicted| {
-            let known_at = Some(known_at(setup?.predicts?));
+            let known_at = Some(shown_at.saturating_add(self.settings.label_age(setup?.predicts?)));
             Some(Predicted { known_at, ..predicted.clone() })
         });
+        if let Some(Predicted { version, probability, .. }) = &predicted {
+            let (campaign, version, day) =
+                self.observed.qualities.show([&touch.campaign, version], shown_at, *probability);
+            self.dirty.note(|| RecordId::Quality(campaign, version, day));
+        }
         let mut aliases = touch.aliases.clone();
         // The other auctions of the same decision are other impressions.
         aliases.truncate(2);
@@ -259,7 +263,8 @@ impl State {
             shown_at: Some(shown_at),
             predicted,
             learn_at,
-            keep_until: shown_at.saturating_add(windows.engagement.max(windows.view)),
+            // What is to be learned from it must be known by then.
+            keep_until: shown_at.saturating_add(windows.engagement.max(windows.view)).max(learn_at.unwrap_or(i64::MIN)),
             aliases,
             ..touch.clone()
         };

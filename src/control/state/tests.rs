@@ -47,6 +47,8 @@ struct Run {
     state: State,
     offsets: i64,
     reports: i64,
+    /// Of the decisions from now on.
+    variant: &'static str,
 }
 
 impl Run {
@@ -55,7 +57,7 @@ impl Run {
     }
 
     fn with(spec: &ControlSpec) -> Self {
-        Self { state: State::new("shop", spec, vec![setup("spring")]), offsets: 0, reports: 0 }
+        Self { state: State::new("shop", spec, vec![setup("spring")]), offsets: 0, reports: 0, variant: "" }
     }
 
     fn source(&mut self, topic: &'static str, arrived_at: i64) -> Source<'static> {
@@ -86,6 +88,7 @@ impl Run {
             expires_at: at,
             policy_version: 0,
             model_version: "7",
+            variant: self.variant,
             offers: &offers,
             skipped: &[],
         };

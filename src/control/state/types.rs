@@ -4,7 +4,7 @@ use crate::{
     control::{
         join::Windows,
         outcome::Rejection,
-        spec::{ControlSpec, micros},
+        spec::{AttributionSpec, ControlSpec, LearningSpec, micros},
     },
     targeting::{campaign::Reward, money::Micros, pacing::Timing},
 };
@@ -95,8 +95,8 @@ pub(super) struct Settings {
     pub(super) offer: i64,
     pub(super) horizon: i64,
     pub(super) wait: i64,
-    pub(super) click_after: i64,
-    pub(super) conversion_after: i64,
+    pub(super) learning: LearningSpec,
+    pub(super) attribution: AttributionSpec,
     pub(super) outcomes_max: usize,
     pub(super) touches_max: usize,
     pub(super) minimum_audience: u64,
@@ -104,12 +104,17 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// The age at which a success of an impression is known.
+    /// The age at which creatives learn from an impression.
+    pub(super) fn learn_age(&self, of: Reward) -> i64 {
+        micros(match of {
+            Reward::Click => self.learning.click_after,
+            Reward::Conversion => self.learning.conversion_after,
+        })
+    }
+
+    /// The age at which it is known of every impression whether it has succeeded.
     pub(super) fn label_age(&self, of: Reward) -> i64 {
-        match of {
-            Reward::Click => self.click_after,
-            Reward::Conversion => self.conversion_after,
-        }
+        micros(self.attribution.label_age(of))
     }
 
     pub(super) fn new(app: &str, spec: &ControlSpec) -> Self {
@@ -119,8 +124,8 @@ impl Settings {
             offer: micros(spec.attribution.offer),
             horizon: micros(spec.dedupe_horizon),
             wait: micros(spec.wait),
-            click_after: micros(spec.learning.click_after),
-            conversion_after: micros(spec.learning.conversion_after),
+            learning: spec.learning.clone(),
+            attribution: spec.attribution.clone(),
             outcomes_max: spec.outcomes_max,
             touches_max: spec.touches_max,
             minimum_audience: spec.minimum_audience,

@@ -297,12 +297,12 @@ const showPredictions = (it) => {
       return box;
     };
     // With few successes, a ratio far from 1 is chance.
-    const isKnown = one.positives >= 100;
+    const isKnown = Math.max(one.positives, one.predicted) >= 100;
     return [
       first, cell(one.version || "–"), number(whole(one.labels)),
       number(one.label_age_ms === null ? "–" : time(one.label_age_ms / 1e3)), withRange(one.click_rate),
-      withRange(one.conversion_rate), judged(one.calibration, (value) => isKnown && (value > 1.3 || value < 0.77)),
-      judged(one.normalised_entropy, (value) => isKnown && value > 1.05), judged(one.drift, (value) => value > 0.25),
+      withRange(one.conversion_rate), judged(one.calibration, (value) => isKnown && (value > 1.3 || value < 0.7)),
+      judged(one.normalised_entropy, (value) => one.positives >= 100 && value > 1.01), judged(one.drift, (value) => value > 0.25),
     ];
   }, "No label is known yet: labels appear when impressions are old enough.");
   more("predictions-more", it.predictions_left_out, "versions are");

@@ -277,6 +277,77 @@ fn impressions_teach_when_their_success_is_known() {
     assert_eq!(run.state.sizes(), (0, 0, 0), "everything is forgotten in the end");
 }
 
+/// Impressions at the start, by decision.
+fn shown(run: &mut Run, decision: &str) {
+    run.decide(decision, START);
+    follow(run, decision, Impression, 0);
+}
+
+/// What follows the impression of a decision, so many minutes later.
+fn follow(run: &mut Run, decision: &str, kind: OutcomeType, after: i64) {
+    let id = format!("{decision}-{}", kind.as_str());
+    let outcome = outcome(&id, kind, START + after * MINUTE);
+    run.apply(&Outcome { decision_id: Some(decision.to_owned()), ..outcome });
+}
+
+#[test]
+fn predictions_are_measured_when_nothing_can_follow_any_more_as_evaluations_do() {
+    const DAY: i64 = 24 * 60;
+    let mut run = Run::with(&ControlSpec::default());
+    run.state.set_campaigns(vec![CampaignSetup { predicts: Some(Reward::Conversion), ..setup("spring") }]);
+    for decision in ["d1", "d2", "d3", "d4"] {
+        shown(&mut run, decision);
+    }
+    follow(&mut run, "d1", Click, 60);
+    follow(&mut run, "d2", Click, 60);
+    run.state.advance(START + 3 * DAY * MINUTE);
+    assert_eq!(run.state.sizes().0, 2, "what was not clicked need not be remembered");
+    follow(&mut run, "d1", Conversion, 20 * DAY);
+    let mut figures = |days: i64| {
+        run.state.advance(START + days * DAY * MINUTE);
+        run.state.tick(START + days * DAY * MINUTE);
+        let all = run.state.qualities();
+        all.first().map(|it| (it.labels, it.positives, it.clicked, it.predicted))
+    };
+    // A day after the impression a click, and 30 days after that a conversion.
+    assert_eq!([4, 30, 31].map(&mut figures), [None; 3]);
+    assert_eq!([32, 33].map(&mut figures), [Some((4, 1, 2, 1.0)); 2]);
+    assert_eq!(figures(34), None);
+    assert_eq!(run.state.label_age("spring"), Some(Duration::from_hours(31 * 24)));
+}
+
+#[test]
+fn failures_teach_even_if_conversions_are_awaited_for_longer_than_views_count() {
+    let learning = LearningSpec { conversion_after: Duration::from_hours(72), ..LearningSpec::default() };
+    let mut run = Run::with(&ControlSpec { learning, ..ControlSpec::default() });
+    run.state.set_campaigns(vec![CampaignSetup { reward: Reward::Conversion, ..setup("spring") }]);
+    for decision in ["d1", "d2", "d3"] {
+        shown(&mut run, decision);
+    }
+    follow(&mut run, "d1", Click, 60);
+    follow(&mut run, "d1", Conversion, 50 * 60);
+    for hours in [30, 71, 73] {
+        run.state.advance(START + hours * 60 * MINUTE);
+        assert_eq!(run.state.counts().lessons, if hours > 72 { 3 } else { 0 }, "{hours} h");
+    }
+    let json = run.state.tick(START + 73 * 60 * MINUTE).to_json().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let learned = json["campaigns"]["spring"]["creatives"]["posteriors"]["red"][""].to_string();
+    assert_eq!(learned, r#"{"alpha":2.0,"beta":11.0}"#);
+}
+
+#[test]
+fn versions_of_the_same_name_in_the_model_and_in_a_variant_are_told_apart() {
+    let mut run = Run::new();
+    for (id, variant) in [("d1", ""), ("d2", "control"), ("d3", "deep")] {
+        run.variant = variant;
+        shown(&mut run, id);
+    }
+    run.state.advance(START + 25 * 60 * MINUTE);
+    let found = run.state.qualities().iter().map(|it| (it.version, it.labels)).collect::<Vec<_>>();
+    assert_eq!(found, [("7", 2), ("deep/7", 1)]);
+}
+
 #[test]
 fn paced_and_outranked_campaigns_are_traffic() {
     let mut run = Run::new();
@@ -294,6 +365,7 @@ fn paced_and_outranked_campaigns_are_traffic() {
         expires_at: START,
         policy_version: 1,
         model_version: "",
+        variant: "",
         offers: &[],
         skipped: &skipped,
     };
