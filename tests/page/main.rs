@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where its own browser cannot be started")]
 
 mod browser;
+mod content;
 mod control;
 mod day;
 mod model;

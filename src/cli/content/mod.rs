@@ -10,6 +10,7 @@ mod comments;
 mod corpus;
 mod demo;
 mod embedding;
+mod page;
 mod review;
 mod themes;
 mod write;

@@ -1,9 +1,9 @@
-//! `aimpoint content review`: people decide about texts, in the terminal.
+//! `aimpoint content review`: people decide about texts, in the terminal or on a page.
 //!
 //! Guarantees: each decision is in the audit log, on disk, before the next text is shown, so that a review can be
 //! stopped and continued. An edited text passes the gates. Only approved texts are written as creatives.
 
-use super::{brief::load, themes::save};
+use super::{brief::load, page, themes::save};
 use crate::{
     cli::{
         Exit,
@@ -26,6 +26,7 @@ use sha2::{Digest, Sha256};
 use std::{
     fs::{File, OpenOptions},
     io::{self, BufRead, Write},
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -49,6 +50,9 @@ pub(super) struct ReviewArgs {
     /// Who decides [default: the environment variable USER]
     #[arg(long, value_name = "NAME")]
     reviewer: Option<String>,
+    /// Decide on a page in a browser instead of here; it listens on this address of this machine
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:0")]
+    page: Option<SocketAddr>,
     /// The largest share of its campaign's choices that a new creative gets, up to 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = number_within(0.001..=1.0))]
     share_max: f64,
@@ -70,32 +74,23 @@ pub(super) fn run(args: &ReviewArgs) -> anyhow::Result<()> {
     check_out(&args.out, &inputs)?;
     check_out(&args.audit, &inputs[..2])?;
     let candidates: Vec<Candidate> = read(&args.texts)?;
-    let mut decisions: Vec<Decision> = if args.audit.exists() { read(&args.audit)? } else { Vec::new() };
+    let decisions: Vec<Decision> = if args.audit.exists() { read(&args.audit)? } else { Vec::new() };
     let waiting: Vec<Candidate> = {
         let known = newest(&decisions, &brief.id);
         candidates.into_iter().filter(|it| it.brief == brief.id && !known.contains_key(it.id.as_str())).collect()
     };
-    let mut log = OpenOptions::new()
+    let log = OpenOptions::new()
         .create(true)
         .append(true)
         .open(&args.audit)
         .with_context(|| format!("open {}", args.audit.display()))?;
-    let mut review =
-        Review { reviewer, brief: &brief, sha256: hex::encode(&Sha256::digest(&text)), input: io::stdin().lock() };
-    let (total, mut left) = (waiting.len(), 0);
-    for (index, candidate) in waiting.into_iter().enumerate() {
-        match review.decide(index + 1, total, candidate)? {
-            Step::Decided(decision) => {
-                record(&mut log, &decision).with_context(|| format!("write {}", args.audit.display()))?;
-                decisions.push(*decision);
-            }
-            Step::Later => left += 1,
-            Step::Stop => {
-                left += total - index;
-                break;
-            }
-        }
-    }
+    let sha256 = hex::encode(&Sha256::digest(&text));
+    let review = Review { reviewer, brief: brief.clone(), sha256, waiting, decisions, log: (log, args.audit.clone()) };
+    let review = match args.page {
+        Some(address) => page::serve(review, address)?,
+        None => Terminal { review, input: io::stdin().lock() }.run()?,
+    };
+    let (left, decisions) = (review.waiting.len(), review.decisions);
     let mut made = creatives(&brief, &decisions);
     for creative in &mut made {
         creative.trial = Some(TrialSpec { share_max: args.share_max, shows: args.shows, actions: args.actions });
@@ -132,36 +127,105 @@ fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {
     Ok(found)
 }
 
-/// Appends a decision, and returns once it is on disk.
-fn record(log: &mut File, decision: &Decision) -> anyhow::Result<()> {
-    let mut line = serde_json::to_vec(decision)?;
-    line.push(b'\n');
-    log.write_all(&line)?;
-    Ok(log.sync_data()?)
+/// Texts that wait for a decision, and the decisions.
+pub(super) struct Review {
+    reviewer: String,
+    brief: Brief,
+    sha256: String,
+    pub(super) waiting: Vec<Candidate>,
+    decisions: Vec<Decision>,
+    /// The audit log and its name.
+    log: (File, PathBuf),
+}
+
+impl Review {
+    /// What speaks against a verdict: the gates against an edited text, and a refusal without a reason.
+    pub(super) fn objections(&self, candidate: &Candidate, verdict: &Verdict) -> Vec<String> {
+        match verdict {
+            Verdict::Approved => Vec::new(),
+            Verdict::Refused { reason } if reason.trim().is_empty() => vec!["say why".to_owned()],
+            Verdict::Refused { .. } => Vec::new(),
+            Verdict::Edited { new_text } => {
+                let draft = Draft { text: new_text.clone(), ..candidate.draft.clone() };
+                let objections = Gates::new(&self.brief, None).check(&draft);
+                objections.iter().map(|it| format!("{}: {}", it.gate.as_str(), it.reason)).collect()
+            }
+        }
+    }
+
+    /// Decides on a waiting text, and returns once that is on disk.
+    pub(super) fn decide(&mut self, at: usize, verdict: Verdict) -> anyhow::Result<()> {
+        let decision = Decision {
+            at: jiff::Timestamp::now().to_string(),
+            reviewer: self.reviewer.clone(),
+            verdict,
+            candidate: self.waiting[at].clone(),
+            brief_sha256: self.sha256.clone(),
+        };
+        let mut line = serde_json::to_vec(&decision)?;
+        line.push(b'\n');
+        let (log, path) = &mut self.log;
+        let written = log.write_all(&line).and_then(|()| log.sync_data());
+        written.with_context(|| format!("write {}", path.display()))?;
+        self.decisions.push(decision);
+        self.waiting.remove(at);
+        Ok(())
+    }
+
+    /// The facts that a text states.
+    fn facts<'a>(&'a self, draft: &'a Draft) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let stated = self.brief.facts.iter().filter(|fact| draft.facts.contains(&fact.id));
+        stated.map(|fact| (fact.id.as_str(), fact.text.as_str()))
+    }
+
+    /// What the page shows.
+    pub(super) fn shown(&self) -> serde_json::Value {
+        let text = |it: &Candidate| {
+            let Draft { part, text, theme, .. } = &it.draft;
+            let facts: Vec<String> = self.facts(&it.draft).map(|(id, text)| format!("{id}: {text}")).collect();
+            serde_json::json!({
+                "id": it.id, "part": part.as_str().replace('_', " "), "theme": theme, "writer": it.writer, "text": text, "facts": facts,
+            })
+        };
+        let about = format!("Brief {}, campaign {}. Reviewer: {}.", self.brief.id, self.brief.campaign, self.reviewer);
+        serde_json::json!({ "about": about, "texts": self.waiting.iter().map(text).collect::<Vec<_>>() })
+    }
 }
 
 enum Step {
-    Decided(Box<Decision>),
+    Decided(Verdict),
     Later,
     Stop,
 }
 
-struct Review<'a, R> {
-    reviewer: String,
-    brief: &'a Brief,
-    sha256: String,
+/// A review in the terminal.
+struct Terminal<R> {
+    review: Review,
     input: R,
 }
 
-impl<R: BufRead> Review<'_, R> {
+impl<R: BufRead> Terminal<R> {
+    fn run(mut self) -> anyhow::Result<Review> {
+        let (total, mut at) = (self.review.waiting.len(), 0);
+        for number in 1..=total {
+            match self.decide(number, total, at)? {
+                Step::Decided(verdict) => self.review.decide(at, verdict)?,
+                Step::Later => at += 1,
+                Step::Stop => break,
+            }
+        }
+        Ok(self.review)
+    }
+
     /// Shows a text and asks until there is a decision.
-    fn decide(&mut self, number: usize, total: usize, candidate: Candidate) -> anyhow::Result<Step> {
-        let Draft { part, text, theme, facts } = &candidate.draft;
+    fn decide(&mut self, number: usize, total: usize, at: usize) -> anyhow::Result<Step> {
+        let candidate = &self.review.waiting[at];
+        let Draft { part, text, theme, .. } = &candidate.draft;
         let mut out = crate::cli::printed::stdout();
         writeln!(out, "\n{number} of {total}: {} for theme {theme}, by {}", part.as_str(), candidate.writer)?;
         writeln!(out, "  {text}")?;
-        for fact in self.brief.facts.iter().filter(|fact| facts.contains(&fact.id)) {
-            writeln!(out, "  fact {}: {}", fact.id, fact.text)?;
+        for (id, text) in self.review.facts(&candidate.draft) {
+            writeln!(out, "  fact {id}: {text}")?;
         }
         loop {
             let Some(answer) = self.ask("approve (a), edit (e), refuse (r), later (l), quit (q): ")? else {
@@ -169,30 +233,28 @@ impl<R: BufRead> Review<'_, R> {
             };
             let verdict = match answer.as_str() {
                 "a" => Some(Verdict::Approved),
-                "e" => self.edit(&candidate)?,
+                "e" => self.edit(at)?,
                 "r" => self.ask("reason: ")?.filter(|it| !it.is_empty()).map(|reason| Verdict::Refused { reason }),
                 "l" => return Ok(Step::Later),
                 "q" => return Ok(Step::Stop),
                 _ => None,
             };
             if let Some(verdict) = verdict {
-                let (at, reviewer) = (jiff::Timestamp::now().to_string(), self.reviewer.clone());
-                let brief_sha256 = self.sha256.clone();
-                return Ok(Step::Decided(Box::new(Decision { at, reviewer, verdict, candidate, brief_sha256 })));
+                return Ok(Step::Decided(verdict));
             }
         }
     }
 
     /// Asks for another text, and says what the gates object to.
-    fn edit(&mut self, candidate: &Candidate) -> anyhow::Result<Option<Verdict>> {
+    fn edit(&mut self, at: usize) -> anyhow::Result<Option<Verdict>> {
         let Some(new_text) = self.ask("new text: ")? else { return Ok(None) };
-        let draft = Draft { text: new_text.clone(), ..candidate.draft.clone() };
-        let objections = Gates::new(self.brief, None).check(&draft);
+        let verdict = Verdict::Edited { new_text };
+        let objections = self.review.objections(&self.review.waiting[at], &verdict);
         let mut out = crate::cli::printed::stdout();
         for objection in &objections {
-            writeln!(out, "  {}: {}", objection.gate.as_str(), objection.reason)?;
+            writeln!(out, "  {objection}")?;
         }
-        Ok(objections.is_empty().then_some(Verdict::Edited { new_text }))
+        Ok(objections.is_empty().then_some(verdict))
     }
 
     /// A line of input; `None` at its end.
