@@ -89,6 +89,7 @@ impl Reader {
     }
 
     /// A client, and the partitions of the topics.
+    #[expect(clippy::type_complexity, reason = "a client and its partitions, for two callers")]
     fn find<'a>(
         brokers: &str,
         client: &[(String, String)],
@@ -201,7 +202,9 @@ impl Reader {
                             take(topic, record, headers);
                         }
                     })?;
-                    ended.into_iter().for_each(|partition| open.end(partition));
+                    for partition in ended {
+                        open.end(partition);
+                    }
                     last = Instant::now();
                 }
                 None => {}

@@ -56,7 +56,7 @@ impl Asked {
             confidence: args.confidence.into(),
             effect: args.effect,
             charts: !args.report.is_empty(),
-            attribution: args.attribution.then(|| Attribution {
+            attribution: args.attribution.then_some(Attribution {
                 touch: args.touch,
                 lookback: args.lookback,
                 half_life: args.half_life,
