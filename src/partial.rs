@@ -45,6 +45,24 @@ pub(crate) struct PartialFile {
     file: File,
 }
 
+/// Options to write a file that nobody but the user of this process can read.
+pub(crate) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Creates a folder, if it does not exist, that nobody but the user of this process can read.
+pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
 impl PartialFile {
     /// Creates the file.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
@@ -53,11 +71,7 @@ impl PartialFile {
 
     /// Creates a file that nobody but the user of this process can read.
     pub(crate) fn create_private(path: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        Self::create_with(path, &options)
+        Self::create_with(path, private().create_new(true))
     }
 
     fn create_with(path: &Path, options: &OpenOptions) -> io::Result<Self> {

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     event::KeyType,
+    partial::PartialFile,
     proto::{v1, without_header},
 };
 use anyhow::Context;
@@ -21,7 +22,7 @@ use jiff::Timestamp;
 use prost::Message;
 use serde::Serialize;
 use serde_json::Value;
-use std::{collections::BTreeMap, fs::File, io::Write, path::PathBuf};
+use std::{collections::BTreeMap, io::Write, path::PathBuf};
 
 /// Show everything that is held about a user, with sources and times
 #[derive(Args, Clone, Debug)]
@@ -104,9 +105,9 @@ pub(super) fn run(args: &SubjectArgs) -> anyhow::Result<()> {
         return Ok(());
     };
     let doing = || format!("write the page to {}", path.display());
-    let mut file = File::create(path).with_context(doing)?;
+    let mut file = PartialFile::create_private(path).with_context(doing)?;
     file.write_all(html::page(&subject).as_bytes()).with_context(doing)?;
-    file.sync_all().with_context(doing)?;
+    file.finish().with_context(doing)?;
     writeln!(
         super::printed::stdout(),
         "wrote {} records about {} to {}",

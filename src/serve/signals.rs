@@ -4,10 +4,7 @@
 //! are read. Guarantees: the request is refused ([`SignalFault`]) if a signal cannot be read, or if the two places
 //! disagree on it. Nothing is guessed.
 
-use super::{
-    country::two_letters,
-    json::{Malformed, Part},
-};
+use super::json::{Malformed, Part};
 use crate::{
     privacy::consent::{SectionIds, Signals},
     proto::iab::openrtb::bid_request::{Device, Regs, User},
@@ -78,8 +75,8 @@ impl<'a> RequestSignals<'a> {
                 gpc: one(older[4], None, flag)?,
                 coppa: one(coppa, older[5], flag)?,
                 lmt: one(lmt, None, flag)?,
-                // Without a country, or with an unknown form of one, the user's place is unknown.
-                country: country.and_then(Part::text).map(in_two_letters).unwrap_or_default(),
+                // The consent gate reads codes of two and of three letters.
+                country: country.and_then(Part::text).unwrap_or_default(),
                 region: region.and_then(Part::text).unwrap_or_default(),
             })
         };
@@ -119,7 +116,7 @@ impl<'a> RequestSignals<'a> {
             },
             coppa: regs.and_then(|it| it.coppa),
             lmt: device.and_then(|it| it.lmt),
-            country: Cow::Borrowed(geo.map(|it| two_letters(&it.country)).unwrap_or_default()),
+            country: Cow::Borrowed(geo.map(|it| it.country.as_str()).unwrap_or_default()),
             region: Cow::Borrowed(geo.map(|it| it.region.as_str()).unwrap_or_default()),
         })
     }
@@ -181,11 +178,4 @@ fn text(part: Part<'_>) -> Option<Cow<'_, str>> {
 
 fn sections(part: Part<'_>) -> Option<SectionIds> {
     part.read::<Vec<i32>>().map(SectionIds::new)
-}
-
-fn in_two_letters(code: Cow<'_, str>) -> Cow<'_, str> {
-    match code {
-        Cow::Borrowed(code) => Cow::Borrowed(two_letters(code)),
-        Cow::Owned(code) => Cow::Owned(two_letters(&code).to_owned()),
-    }
 }

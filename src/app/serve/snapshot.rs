@@ -246,7 +246,7 @@ fn put(settings: &Settings, cluster: &str, path: &Path, store: &Store, positions
 /// Returns whether it was written. `still_holds`: nothing was forgotten meanwhile that the positions cover.
 fn write(head: &SnapshotHead, path: &Path, store: &Store, still_holds: impl Fn() -> bool) -> std::io::Result<bool> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        crate::partial::create_private_folder(folder)?;
     }
     let mut to = BufWriter::with_capacity(256 << 10, PartialFile::create_private(path)?);
     write_snapshot(store, head, &mut to)?;
