@@ -37,23 +37,30 @@ pub(crate) fn beside(path: &Path) -> PathBuf {
     PathBuf::from(partial)
 }
 
-/// Creates or empties a file that nobody but the user of this process can read, unless others already could.
-pub(crate) fn create_private(path: &Path) -> io::Result<File> {
-    private(OpenOptions::new().write(true).create(true).truncate(true)).open(path)
-}
-
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options
-}
-
 /// An incomplete file.
 #[derive(Debug)]
 pub(crate) struct PartialFile {
     path: PathBuf,
     partial: PathBuf,
     file: File,
+}
+
+/// Options to write a file that nobody but the user of this process can read.
+pub(crate) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Creates a folder, if it does not exist, that nobody but the user of this process can read.
+pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
 }
 
 impl PartialFile {
@@ -64,7 +71,7 @@ impl PartialFile {
 
     /// Creates a file that nobody but the user of this process can read.
     pub(crate) fn create_private(path: &Path) -> io::Result<Self> {
-        Self::create_with(path, private(OpenOptions::new().write(true).create_new(true)))
+        Self::create_with(path, private().create_new(true))
     }
 
     fn create_with(path: &Path, options: &OpenOptions) -> io::Result<Self> {

@@ -106,6 +106,7 @@ const MODULES: [(&str, &[&str]); 42] = [
             "inference",
             "logging",
             "metrics",
+            "partial",
             "privacy",
             "profile",
             "proto",

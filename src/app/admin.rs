@@ -57,6 +57,12 @@ pub(crate) fn serve_admin(
         let address = config.admin.address.unwrap_or(admin::DEFAULT_ADDRESS);
         format!("serve health, metrics and the page at {address}; set another admin.address")
     })?;
+    if config.admin.token.is_none() && !at.ip().is_loopback() {
+        tracing::warn!(
+            address = %at,
+            "anyone who reaches this address can read the metrics, the configuration and the page: set admin.token, or keep others away"
+        );
+    }
     tracing::info!(address = %at, token = config.admin.token.is_some(), "serving health, metrics and the live page");
     Ok((state, at))
 }

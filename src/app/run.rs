@@ -18,9 +18,11 @@ use super::{
 use crate::{
     config::Config,
     engine::{Fleet, Stop},
+    event::NotNormal,
     logging::Logs,
     secret::scrub,
     status::{Counts, Progress},
+    telemetry::admin::EraseFault,
 };
 use anyhow::Context;
 use std::{
@@ -74,7 +76,10 @@ pub(crate) fn run(path: Option<&Path>, sets: &[String], logs: &Arc<Logs>, is_log
     let _audiences = report_audiences(&config, fleet.progress())?;
     let erasing = config.clone();
     state.set_erase(Arc::new(move |key_type, id| {
-        ask_for_one(&erasing, key_type, id).map_err(|error| scrub(&format!("{error:#}")).into_owned())
+        ask_for_one(&erasing, key_type, id).map_err(|error| EraseFault {
+            is_id_unfit: error.is::<NotNormal>(),
+            why: scrub(&format!("{error:#}")).into_owned(),
+        })
     }));
     let watch = TopicsWatch::start(&config, &state)?;
     let mut reported = (Instant::now(), 0);

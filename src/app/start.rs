@@ -44,6 +44,13 @@ pub(super) fn start(
     if !errors.is_empty() {
         return Err(ConfigLoadError::Invalid(setup.document.explain(&errors)).into());
     }
+    let settings = setup.config.kafka.client_settings();
+    if settings.iter().any(|(name, value)| name == "enable.ssl.certificate.verification" && value.trim() == "false") {
+        tracing::warn!(
+            "kafka.client: enable.ssl.certificate.verification is false: whoever stands between can pretend to be the brokers; give \
+             their authority as ssl.ca.location instead"
+        );
+    }
     Ok(Started { setup, stop_requested: stop_flag()?, reload_requested, default_filter })
 }
 

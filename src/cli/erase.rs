@@ -142,6 +142,8 @@ fn read_ids(path: &Path) -> anyhow::Result<BTreeSet<String>> {
     let mut ids = BTreeSet::new();
     for (number, line) in BufReader::new(File::open(path).with_context(doing)?).lines().enumerate() {
         let line = line.map_err(|error| Exit::Data.because(format!("{}, line {}: {error}", doing(), number + 1)))?;
+        // Programs for tables write a mark in front of the first line. No id begins with one.
+        let line = if number == 0 { line.trim_start_matches('\u{feff}') } else { &line };
         let id = line.trim_end_matches('\r');
         if !id.trim().is_empty() {
             ids.insert(id.to_owned());
@@ -161,6 +163,8 @@ mod tests {
         std::fs::write(&path, "ann\r\n\nbob\nann\n c d\n").unwrap();
         let ids: Vec<String> = read_ids(&path).unwrap().into_iter().collect();
         assert_eq!(ids, [" c d", "ann", "bob"]);
+        std::fs::write(&path, "\u{feff}ann\r\nbob\r\n \r\n").unwrap();
+        assert_eq!(read_ids(&path).unwrap().into_iter().collect::<Vec<_>>(), ["ann", "bob"]);
         std::fs::write(&path, "\n \n").unwrap();
         let error = read_ids(&path).unwrap_err();
         assert!(error.to_string().ends_with("it has none"), "{error}");

@@ -204,6 +204,7 @@ impl Exit {
                 | FleetError::Worker {
                     error: EngineError::Stalled { .. } | EngineError::Disconnected { .. }, ..
                 } => Self::Stalled,
+                FleetError::Worker { error: EngineError::Identity { .. }, .. } => Self::Config,
                 FleetError::Worker { error: EngineError::Source(error), .. } => Self::of_source(error),
                 FleetError::Worker { error: EngineError::Sink(SinkError::Fatal { .. }), .. } => Self::Broker,
                 FleetError::Worker { error: EngineError::Sink(_) | EngineError::Commit { .. }, .. } => Self::Broker,

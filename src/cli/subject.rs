@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     event::KeyType,
-    partial::create_private,
+    partial::PartialFile,
     proto::{v1, without_header},
 };
 use anyhow::Context;
@@ -105,9 +105,9 @@ pub(super) fn run(args: &SubjectArgs) -> anyhow::Result<()> {
         return Ok(());
     };
     let doing = || format!("write the page to {}", path.display());
-    let mut file = create_private(path).with_context(doing)?;
+    let mut file = PartialFile::create_private(path).with_context(doing)?;
     file.write_all(html::page(&subject).as_bytes()).with_context(doing)?;
-    file.sync_all().with_context(doing)?;
+    file.finish().with_context(doing)?;
     writeln!(
         super::printed::stdout(),
         "wrote {} records about {} to {}",

@@ -4,6 +4,7 @@
 //! slow or missing disk costs only the snapshot. Limits: one snapshot can wait to be written; further ones are skipped
 //! meanwhile.
 
+use crate::partial::{create_private_folder, private};
 use crossbeam_channel::{Sender, TrySendError};
 use std::{
     fs::File,
@@ -45,7 +46,7 @@ impl SnapshotFolder {
     /// # Errors
     /// If it cannot be created, or no thread can be started.
     pub fn new(folder: &Path) -> std::io::Result<Self> {
-        std::fs::create_dir_all(folder)?;
+        create_private_folder(folder)?;
         let (work, taken) = crossbeam_channel::bounded::<(PathBuf, Vec<u8>)>(1);
         let thread = std::thread::Builder::new().name("snapshots".to_owned()).spawn(move || {
             for (path, bytes) in taken {
@@ -62,10 +63,20 @@ impl SnapshotFolder {
     }
 }
 
+/// Takes the rights of others from a file that was there already: it has users' ids and profiles.
+fn keep_private(file: &File) -> std::io::Result<()> {
+    #[cfg(unix)]
+    if file.metadata()?.is_file() {
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
 /// Replaces the content of a file atomically.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let beside = path.with_extension("new");
-    let written = crate::partial::create_private(&beside).and_then(|mut file| {
+    let written = private().create(true).truncate(true).open(&beside).and_then(|mut file| {
+        keep_private(&file)?;
         file.write_all(bytes)?;
         file.sync_all()
     });
@@ -127,10 +138,9 @@ mod tests {
         }
         assert_eq!(std::fs::read_dir(&within).unwrap().count(), 1, "nothing is left beside it");
         #[cfg(unix)]
-        {
+        for (path, rights) in [(within.join("5.snapshot"), 0o600), (within, 0o700)] {
             use std::os::unix::fs::PermissionsExt;
-            let mode = std::fs::metadata(within.join("5.snapshot")).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600, "profiles are nobody else's business");
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, rights, "{}", path.display());
         }
     }
 

@@ -228,6 +228,11 @@ impl Decoder {
         self.rules.previous.is_some()
     }
 
+    /// The id of that key.
+    pub fn previous_key_id(&self) -> Option<u64> {
+        self.rules.previous.as_deref().map(Pseudonyms::key_id)
+    }
+
     /// Whether the next records are from before the change of the key.
     pub fn set_before(&mut self, is_before: bool) {
         self.rules.is_before = is_before;

@@ -69,6 +69,9 @@ pub const CANONICAL: &[(&str, Type, &[&str])] = &[
 /// in which bit n stands for section n, and bit 62 for all above 61.
 pub(super) const GPP_SECTIONS: &str = "consent.gpp_sid";
 
+/// What the names of the fields about consent begin with.
+pub(super) const CONSENT: &str = "consent.";
+
 /// Where another producer keeps a canonical field: field, paths in order of preference, unit of a time.
 type Table = &'static [(&'static str, &'static [&'static str], TimeUnit)];
 

@@ -13,6 +13,7 @@ use super::{
     EventBatch, EventTime, KeyType, Position, Record, RejectReason, Rejection, TimeUnit,
     bots::Bots,
     decode::{Decoded, Leaf, Role, Rules},
+    fields,
 };
 use crate::{
     columns::{Column, Text, Truth, Type},
@@ -237,17 +238,22 @@ impl<'a> Rows<'a> {
         self.open();
     }
 
-    /// Rejects the record if a field has a value of the wrong type; reports the first one in declaration order.
-    fn check_types(&self) -> Result<(), Rejection> {
-        let wrong = || self.marks.iter().position(|mark| mark.fault.is_some());
-        match self.may_be_wrong.then(wrong).flatten() {
-            None => Ok(()),
-            Some(leaf) => {
-                let expected = self.marks[leaf].fault.unwrap_or_default();
-                let name = &self.rules.leaves[leaf].name;
-                Err(Rejection::new(RejectReason::WrongType, format!("{name}: expected {expected}")))
-            }
+    /// Rejects the record if a field has a value of the wrong type; reports the first one in declaration order. A field about
+    /// consent counts as a no instead: in a dead letter, a withdrawal would be lost.
+    fn check_types(&mut self) -> Result<(), Rejection> {
+        if !self.may_be_wrong {
+            return Ok(());
         }
+        for leaf in 0..self.marks.len() {
+            let Some(expected) = self.marks[leaf].fault else { continue };
+            let Leaf { name, role, slot, ty, .. } = &self.rules.leaves[leaf];
+            if !name.starts_with(fields::CONSENT) {
+                return Err(Rejection::new(RejectReason::WrongType, format!("{name}: expected {expected}")));
+            }
+            let (role, slot, ty) = (*role, *slot, *ty);
+            self.put_refusal(role, slot, ty);
+        }
+        Ok(())
     }
 
     /// Finishes the row: derives fields, and checks what every event needs.

@@ -9,6 +9,9 @@ pub(super) const EXPECTED: &str = "a list of section ids, such as [7, 8] or \"7,
 /// The highest bit.
 const LAST: i32 = 62;
 
+/// A section of each framework: the European one, the Canadian one, and the national one of the United States.
+pub(super) const ALL_LAWS: i64 = 1 << 2 | 1 << 5 | 1 << 7;
+
 /// The bits of these ids.
 pub(super) fn of_ids(ids: impl IntoIterator<Item = i32>) -> i64 {
     ids.into_iter().filter(|id| *id >= 0).fold(0, |bits, id| bits | 1 << id.min(LAST))

@@ -38,6 +38,9 @@ pub struct Logs {
     current: Mutex<String>,
 }
 
+/// The target of the lines that say who asked for a change.
+pub const AUDIT: &str = "aimpoint::audit";
+
 /// Checks a filter: a level, or a comma-separated list of `target=level`.
 ///
 /// # Errors
@@ -55,7 +58,10 @@ fn parse(filter: &str) -> Result<EnvFilter, String> {
             "{word:?} is not a level; levels are off, error, warn, info, debug and trace, and a target is followed by one: {word}=info"
         ));
     }
-    EnvFilter::try_new(filter).map_err(|error| error.to_string())
+    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+    // Whoever may change the filter must not be able to hide that. Of two directives for a target, the last one counts.
+    let audit = format!("{AUDIT}=info").parse().expect("a target and a level");
+    Ok(filter.add_directive(audit))
 }
 
 impl Logs {
@@ -104,6 +110,42 @@ impl Logs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_filter_leaves_out_the_audit() {
+        for filter in ["off", "error", "info,aimpoint::audit=off", "aimpoint::audit=error,aimpoint=off"] {
+            let written = written(filter);
+            assert!(written.contains("who asked"), "{filter}: {written}");
+            assert!(!written.contains("anything else"), "{filter}: {written}");
+        }
+    }
+
+    /// What is written with a filter.
+    fn written(filter: &str) -> String {
+        let lines = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let to = std::sync::Arc::clone(&lines);
+        let layer = tracing_subscriber::fmt::layer().with_writer(move || Lines(std::sync::Arc::clone(&to)));
+        let subscriber = tracing_subscriber::registry().with(parse(filter).unwrap()).with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(target: AUDIT, "who asked");
+            tracing::debug!(target: "aimpoint::other", "anything else");
+            tracing::debug!("anything else");
+        });
+        String::from_utf8(lines.lock().unwrap().clone()).unwrap()
+    }
+
+    struct Lines(std::sync::Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
 
     #[test]
     fn a_misspelt_level_is_not_taken_for_a_target() {

@@ -239,9 +239,11 @@ impl ConsentRows {
             region: text(slots.region),
         };
         let time = batch.times[row].0;
+        // A choice is from no later than its record: else a fast clock would let an old consent outlive a withdrawal.
+        let at = time.min(batch.logged_at[row].0);
         let is_remembered = columns.get(slots.is_remembered).bools()[row].holds();
-        let remembered = if is_remembered { remembered.merge(self.gate.observe(&signals, time)) } else { remembered };
-        let verdict = self.gate.decide(&signals, &remembered, time);
+        let remembered = if is_remembered { remembered.merge(self.gate.observe(&signals, at)) } else { remembered };
+        let verdict = self.gate.decide(&signals, &remembered, at);
         self.rows.push(JudgedRow { verdict, is_remembered, is_late: time < newest, is_kept: false });
         Judged { verdict, remembered, is_remembered }
     }

@@ -15,7 +15,6 @@
 
 mod answer;
 mod arena;
-mod country;
 mod enrich;
 mod identity;
 mod json;

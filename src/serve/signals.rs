@@ -4,12 +4,12 @@
 //! are read. Guarantees: the request is refused ([`SignalFault`]) if a signal cannot be read, or if the two places
 //! disagree on it. Nothing is guessed.
 
-use super::{
-    country::two_letters,
-    json::{Malformed, Part},
-};
+use super::json::{Malformed, Part};
 use crate::{
-    privacy::consent::{SectionIds, Signals},
+    privacy::{
+        consent::{SectionIds, Signals},
+        country::Country,
+    },
     proto::iab::openrtb::bid_request::{Device, Regs, User},
 };
 use std::borrow::Cow;
@@ -79,7 +79,7 @@ impl<'a> RequestSignals<'a> {
                 coppa: one(coppa, older[5], flag)?,
                 lmt: one(lmt, None, flag)?,
                 // Without a country, the user's place is unknown.
-                country: in_two_letters(&one(country, None, text)?.unwrap_or_default())?,
+                country: readable(one(country, None, text)?.unwrap_or_default())?,
                 region: one(region, None, text)?.unwrap_or_default(),
             })
         };
@@ -119,7 +119,7 @@ impl<'a> RequestSignals<'a> {
             },
             coppa: regs.and_then(|it| it.coppa),
             lmt: device.and_then(|it| it.lmt),
-            country: in_two_letters(geo.map_or("", |it| &it.country))?,
+            country: readable(Cow::Borrowed(geo.map_or("", |it| &it.country)))?,
             region: Cow::Borrowed(geo.map(|it| it.region.as_str()).unwrap_or_default()),
         })
     }
@@ -183,10 +183,7 @@ fn sections(part: Part<'_>) -> Option<SectionIds> {
     part.read::<Vec<i32>>().map(SectionIds::new)
 }
 
-/// A country as consent rules name it; empty if none is said.
-fn in_two_letters(code: &str) -> Result<Cow<'static, str>, SignalFault> {
-    if code.is_empty() {
-        return Ok(Cow::default());
-    }
-    two_letters(code).map(Cow::Borrowed).ok_or(SignalFault::Unreadable)
+/// A country as the consent gate reads it. What is no country might stand for one with a law.
+fn readable(country: Cow<'_, str>) -> Result<Cow<'_, str>, SignalFault> {
+    if Country::read(&country) == Country::Unknown { Err(SignalFault::Unreadable) } else { Ok(country) }
 }

@@ -43,8 +43,9 @@ const NO_POSITION: &str = "Erroneous state";
 const CLIENT_TICK: Duration = Duration::from_millis(1);
 
 /// What to do about a batch that cannot be decompressed.
-const DAMAGED_OR_LARGE: &str = "a batch is damaged, or larger than receive.message.max.bytes when it is decompressed: raise that in \
-     [kafka.consumer], at most to 1000000000, and have the sender limit its batches";
+const DAMAGED_OR_LARGE: &str = "a batch is damaged, or (with zstd) larger than receive.message.max.bytes when it is decompressed: \
+     raise that in [kafka.consumer] for one restart, at most to 2147483647; a damaged batch has to be skipped, see \"A batch that cannot \
+     be decompressed\" in operating.md; and have the sender limit its batches";
 
 /// How long the consumer may take to answer, before another client is asked.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);

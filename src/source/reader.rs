@@ -202,7 +202,7 @@ impl Reader {
                             take(topic, record, headers);
                         }
                     })?;
-                    for partition in ended {
+                    if let Some(partition) = ended {
                         open.end(partition);
                     }
                     last = Instant::now();

@@ -155,8 +155,9 @@ impl Erasures {
         if self.table.len() <= most {
             return;
         }
-        let order = |entry: &Entry| (entry.at != NEVER, entry.seen);
-        let mut orders: Vec<(bool, i64)> = self.table.iter().map(order).collect();
+        // Many may be of the same time, such as those of one file of ids. Of these too, no more are dropped than must be.
+        let order = |entry: &Entry| (entry.at != NEVER, entry.seen, entry.name.hash);
+        let mut orders: Vec<(bool, i64, u64)> = self.table.iter().map(order).collect();
         let (_, last, _) = orders.select_nth_unstable(most / DROPPED_SHARE);
         let last = *last;
         let before = self.table.len();

@@ -150,6 +150,12 @@ impl WorkerStatus {
     pub fn shown_members(&self, members: u64) -> u64 {
         if members < self.minimum_audience { 0 } else { members }
     }
+
+    /// The number of users of all workers who have entered or left a segment, as it may be shown: in steps of the minimum, because
+    /// the difference of both is the number of members.
+    pub fn shown_moves(&self, moves: u64) -> u64 {
+        moves - moves % self.minimum_audience.max(1)
+    }
 }
 
 /// What a worker has counted about a segment.

@@ -26,7 +26,7 @@ mod routes;
 mod server;
 mod window;
 
-pub use erase::Erase;
+pub use erase::{Erase, EraseFault};
 
 use super::{figures, prometheus};
 use crate::{

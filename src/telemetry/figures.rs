@@ -63,9 +63,9 @@ fn of_workers(workers: &[WorkerStatus], is_ready: bool, now: EventTime) -> Vec<S
         of_profiles(&PROFILE_BYTES, |it| it.profile_bytes),
         of_profiles(&PROFILES_DIRTY, |it| it.dirty),
         segments(workers, &SEGMENTS, |_, it| Some(it.decisions)),
-        members(workers),
-        segments(workers, &SEGMENT_ENTRIES, |_, it| it.membership.map(|_| it.entries)),
-        segments(workers, &SEGMENT_EXITS, |_, it| it.membership.map(|_| it.exits)),
+        shown(workers, &SEGMENT_MEMBERS, WorkerStatus::members, WorkerStatus::shown_members),
+        shown(workers, &SEGMENT_ENTRIES, |_, it| it.membership.map(|_| it.entries), WorkerStatus::shown_moves),
+        shown(workers, &SEGMENT_EXITS, |_, it| it.membership.map(|_| it.exits), WorkerStatus::shown_moves),
         campaigns(workers),
         by_worker_if(&POLICY_VERSION, &|it| Some(it.policy?.0 as f64)),
         by_worker_if(&POLICY_AGE, &|it| Some((now.0 - it.policy?.1.0) as f64 / 1e6)),
@@ -125,12 +125,17 @@ fn segments(
     Samples { family, samples }
 }
 
-/// The members of segments, as they may be shown.
-fn members(workers: &[WorkerStatus]) -> Samples {
-    let mut found = segments(workers, &SEGMENT_MEMBERS, WorkerStatus::members);
+/// Users of segments, as their number may be shown.
+fn shown(
+    workers: &[WorkerStatus],
+    family: &'static Family,
+    count: fn(&WorkerStatus, &SegmentCounts) -> Option<u64>,
+    show: fn(&WorkerStatus, u64) -> u64,
+) -> Samples {
+    let mut found = segments(workers, family, count);
     for sample in &mut found.samples {
-        if let (Value::Number(members), Some(worker)) = (&mut sample.value, workers.first()) {
-            *members = worker.shown_members(*members as u64) as f64;
+        if let (Value::Number(users), Some(worker)) = (&mut sample.value, workers.first()) {
+            *users = show(worker, *users as u64) as f64;
         }
     }
     found
@@ -235,5 +240,20 @@ mod tests {
             assert!(text.lines().any(|other| other == line), "{line:?} is missing in:\n{text}");
         }
         assert!(!text.contains("aimpoint_stage_cpu_seconds_total{stage=\"commit\"}"), "{text}");
+    }
+
+    #[test]
+    fn the_size_of_a_small_segment_does_not_show_in_who_entered_and_left() {
+        let mut small = worker();
+        small.minimum_audience = 5;
+        let text = prometheus::text(&gather(&[small.clone()], true, EventTime(10_000_000)));
+        for line in [
+            "members{segment=\"a\\\"b\"} 0",
+            "entries_total{segment=\"a\\\"b\"} 0",
+            "exits_total{segment=\"a\\\"b\"} 0",
+        ] {
+            assert!(text.contains(&format!("aimpoint_segment_{line}\n")), "{line}: {text}");
+        }
+        assert_eq!([4, 5, 9, 10].map(|moves| small.shown_moves(moves)), [0, 5, 5, 10]);
     }
 }

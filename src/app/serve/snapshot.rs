@@ -284,7 +284,7 @@ fn write(head: &SnapshotHead, path: &Path, store: &Store, still_holds: impl Fn()
         return Err(std::io::Error::other(why));
     }
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        crate::partial::create_private_folder(folder)?;
     }
     let mut to = BufWriter::with_capacity(256 << 10, PartialFile::create_private(path)?);
     write_snapshot(store, head, &mut to)?;

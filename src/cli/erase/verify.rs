@@ -8,14 +8,14 @@ use crate::{
     app::now_ms,
     cli::{
         Exit,
-        held::{self, Held, Holding, Note, Standing, TopicRead},
+        held::{self, Held, Holding, Note, Standing, TopicKind, TopicRead},
     },
-    event::EventTime,
+    event::{ERASE_HEADER, EventTime},
 };
 use jiff::Timestamp;
 use serde::Serialize;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
 };
 
@@ -35,8 +35,10 @@ struct Report<'a> {
     found: &'a [Holding],
     /// By partition: since when the user counts as erased.
     erased: &'a [Note],
-    /// How many partitions have to erase the user.
+    /// How many partitions there are.
     partitions: usize,
+    /// Those that were asked to erase the user, and have not.
+    owed: BTreeSet<i32>,
 }
 
 pub(super) fn run(args: &EraseArgs, user: &str) -> anyhow::Result<()> {
@@ -59,6 +61,7 @@ pub(super) fn run(args: &EraseArgs, user: &str) -> anyhow::Result<()> {
             found: &held.holdings,
             erased: &held.notes,
             partitions: held.partitions,
+            owed: owed(&held),
         };
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
@@ -80,10 +83,18 @@ pub(super) fn run(args: &EraseArgs, user: &str) -> anyhow::Result<()> {
     Err(Exit::Held.because("verify the erasure: something about the user is still held, see above"))
 }
 
-/// Whether nothing in use has the id, and each partition that will erase the user has done so.
+/// Whether nothing in use has the id, and each partition that was asked to erase the user has done so.
 fn is_absent(held: &Held) -> bool {
-    let is_done = held.notes.is_empty() || held.notes.len() == held.partitions;
-    is_done && held.holdings.iter().all(|it| it.standing != Standing::Held)
+    owed(held).is_empty() && held.holdings.iter().all(|it| it.standing != Standing::Held)
+}
+
+/// The partitions that have a request to erase the user and have not done so. An event that asks for it does so in its own
+/// partition, which has all of the user's events.
+fn owed(held: &Held) -> BTreeSet<i32> {
+    let is_request =
+        |it: &&Holding| it.kind == TopicKind::Input && it.headers.iter().any(|(name, _)| name == ERASE_HEADER);
+    let asked = held.holdings.iter().filter(is_request).map(|it| it.partition);
+    asked.filter(|partition| held.notes.iter().all(|note| note.partition != *partition)).collect()
 }
 
 /// What a record keeps of a topic.
@@ -129,12 +140,14 @@ fn print(held: &Held, is_absent: bool, out: &mut impl Write) -> io::Result<()> {
         (Some(at), count) if count == held.partitions => {
             writeln!(out, "erased at {}, in all {count} partitions", text(at))?;
         }
-        (Some(at), count) => writeln!(
+        (Some(at), count) => writeln!(out, "erased at {}, in {count} of {} partitions", text(at), held.partitions)?,
+    }
+    let owed = owed(held);
+    if !owed.is_empty() {
+        writeln!(
             out,
-            "erased at {}, but only in {count} of {} partitions: are all workers running, and have they caught up?",
-            text(at),
-            held.partitions
-        )?,
+            "partitions {owed:?} were asked and have not erased the user: are all workers running, and have they caught up?"
+        )?;
     }
     let result = if is_absent { "nothing in use has the id" } else { "something about the user is still held" };
     writeln!(out, "result: {result}")
@@ -147,7 +160,6 @@ fn text(micros: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::held::TopicKind;
 
     fn held(standings: &[Standing], notes: usize) -> Held {
         let holding = |standing: &Standing| Holding {
@@ -181,14 +193,27 @@ mod tests {
     #[test]
     fn a_user_is_absent_if_nothing_in_use_has_the_id_and_no_partition_lags() {
         use Standing::{Held as InUse, Input, Superseded};
-        for (standings, notes, expected) in [
-            (&[][..], 0, true),
-            (&[Superseded, Input], 3, true),
-            (&[Superseded, Input], 2, false),
-            (&[InUse], 3, false),
-            (&[InUse], 0, false),
+        // With as many requests, each in a partition of its own.
+        for (standings, notes, requests, expected) in [
+            (&[][..], 0, 0, true),
+            (&[Superseded, Input], 3, 3, true),
+            (&[Superseded, Input], 2, 3, false),
+            (&[Superseded, Input], 0, 3, false),
+            // By an event, the partition that has it erases the user.
+            (&[Superseded, Input], 1, 0, true),
+            (&[InUse], 3, 3, false),
+            (&[InUse], 0, 0, false),
         ] {
-            assert_eq!(is_absent(&held(standings, notes)), expected, "{standings:?} {notes}");
+            let mut held = held(standings, notes);
+            let request = |partition| Holding {
+                kind: TopicKind::Input,
+                partition,
+                headers: vec![(ERASE_HEADER.to_owned(), "1".to_owned())],
+                ..self::held(&[Input], 0).holdings.remove(0)
+            };
+            held.holdings.extend((0..requests).map(request));
+            assert_eq!(is_absent(&held), expected, "{standings:?} {notes} {requests}");
+            assert_eq!(owed(&held).len(), (requests as usize).saturating_sub(notes));
         }
     }
 
@@ -202,7 +227,7 @@ mod tests {
             "7 still has the id",
             "partition 1 offset 7, in its value; goes by retention, after 2023-11-14T22:13:21Z",
             "and 2 more",
-            "only in 2 of 3 partitions",
+            "in 2 of 3 partitions",
             "result: something about the user is still held",
         ] {
             assert!(out.contains(part), "{part}: {out}");

@@ -141,13 +141,19 @@ impl Partition {
     }
 
     /// Notes since when users are named by the key of pseudonyms with this id: as the committed position says, or else, if they
-    /// move to it from a previous key, from that position on.
-    pub fn name_by(&mut self, key: Option<u64>, has_previous: bool) {
+    /// move to it from a previous key, from that position on. Returns false if the position names neither key: users were named by
+    /// another one. Positions of earlier releases name none unless a key has changed.
+    pub fn name_by(&mut self, key: Option<u64>, previous: Option<u64>) -> bool {
         let committed = self.committed.as_ref();
         let mark = committed.and_then(|(next, text)| Mark::parse(text).filter(|(mark, _)| mark.is_sound(*next)));
-        let known = mark.and_then(|(mark, _)| mark.named).filter(|named| Some(named.key) == key);
-        let begins = key.filter(|_| has_previous).map(|key| NamedSince { key, offset: self.replay_until });
+        let known = mark.and_then(|(mark, _)| mark.named);
+        let is_ours = known.is_none_or(|known| [key, previous].contains(&Some(known.key)));
+        let known = known.filter(|named| Some(named.key) == key);
+        // Without a previous key, all users have this one's names, and no record is from before it.
+        let offset = previous.map_or(0, |_| self.replay_until);
+        let begins = key.map(|key| NamedSince { key, offset });
         self.store.name_since(known.or(begins));
+        is_ours
     }
 
     /// The profiles.
@@ -333,4 +339,34 @@ pub(in crate::engine) fn count_member(members: &mut Vec<u64>, cell: usize, has_e
         members.resize(cell + 1, 0);
     }
     members[cell] = if has_entered { members[cell] + 1 } else { members[cell].saturating_sub(1) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a partition whose committed position says this takes these keys, and what its next position says.
+    fn named(said: Option<NamedSince>, key: Option<u64>, previous: Option<u64>) -> (bool, Option<NamedSince>) {
+        let mark = Mark { named: said, ..Mark::default() };
+        let mut partition = Partition::new(0, 7, Some((7, mark.metadata("layout"))));
+        let is_ours = partition.name_by(key, previous);
+        (is_ours, partition.store().named())
+    }
+
+    #[test]
+    fn another_key_is_noticed_and_a_position_without_one_takes_it() {
+        let since = |key, offset| Some(NamedSince { key, offset });
+        let (first, second) = (Some(1), Some(2));
+        assert_eq!(named(None, None, None), (true, None));
+        assert_eq!(named(None, first, None), (true, since(1, 0)), "written by an earlier release");
+        assert_eq!(named(since(1, 0), first, None), (true, since(1, 0)));
+        assert!(!named(since(1, 0), second, None).0);
+        assert!(!named(since(1, 0), None, None).0);
+        assert!(!named(since(1, 0), second, Some(3)).0);
+        assert_eq!(named(since(1, 0), second, first), (true, since(2, 7)), "users move from here on");
+        assert_eq!(named(since(2, 7), second, first), (true, since(2, 7)));
+        assert_eq!(named(since(2, 7), second, None), (true, since(2, 7)));
+        let mut new = Partition::new(0, 0, None);
+        assert!(new.name_by(first, None) && !new.store().is_named_before(0));
+    }
 }

@@ -16,10 +16,12 @@ use crate::{
 };
 
 impl Pipeline {
-    /// Tells a partition that is taken up which key names its users, and since when.
-    pub(in crate::engine) fn name_users_of(&self, partition: &mut Partition) {
-        let key = self.decoding.decoder.pseudonyms().map(Pseudonyms::key_id);
-        partition.name_by(key, self.decoding.decoder.has_previous());
+    /// Tells a partition that is taken up which key names its users, and since when. Returns whether the pipeline has the key that
+    /// has named them so far: without it, each user would begin anew under another name.
+    #[must_use]
+    pub(in crate::engine) fn name_users_of(&self, partition: &mut Partition) -> bool {
+        let decoder = &self.decoding.decoder;
+        partition.name_by(decoder.pseudonyms().map(Pseudonyms::key_id), decoder.previous_key_id())
     }
 
     /// Moves the user of a row to the present name, unless that was done before. Nothing is written in a replay.

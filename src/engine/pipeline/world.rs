@@ -119,7 +119,7 @@ impl World {
         let (mark, _) = Mark::parse(&metadata).unwrap();
         let restored = Partition::new(mark.replay_from, self.offset, Some((self.offset, metadata)));
         let mut restored = restored.restoring(mark, 0);
-        next.pipeline.name_users_of(&mut restored);
+        let _is_ours = next.pipeline.name_users_of(&mut restored);
         next.partitions.insert(0, restored);
         for (key, payload) in log {
             let record = Record { key: Some(key), payload: payload.as_deref(), ..Record::default() };

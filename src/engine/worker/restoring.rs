@@ -39,7 +39,9 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock> Worker<S, K, C> {
                 self.report(number, finding, &committed.metadata);
             }
             let mut partition = plan.partition;
-            self.pipeline.name_users_of(&mut partition);
+            if !self.pipeline.name_users_of(&mut partition) {
+                return Err(EngineError::Identity { partition: number });
+            }
             self.partitions.insert(number, partition);
             starts.push((number, plan.start));
         }

@@ -72,6 +72,15 @@ pub enum EngineError {
         /// The last failure.
         last: SinkError,
     },
+    /// Users are named by the pseudonyms of another key.
+    #[error(
+        "partition {partition}: its users are named by another identity.key, and would all begin anew under this one: give the key so \
+         far as identity.previous_key, or take it back as identity.key; to begin anew on purpose, choose another app.name"
+    )]
+    Identity {
+        /// The partition.
+        partition: i32,
+    },
     /// Records are waiting but nothing is being committed.
     #[error("records of partitions {partitions:?} have been waiting for {} but nothing was committed", crate::duration::display(*time))]
     Stalled {

@@ -4,7 +4,10 @@ use super::{
     super::{KeyType, TimeUnit, decode::Role, number, sections, time, truncate},
     Rows, Scalar,
 };
-use crate::columns::{Column, MISSING_INT, Slot, Truth};
+use crate::columns::{Column, MISSING_INT, Slot, Truth, Type};
+
+/// No string of any framework.
+const UNREADABLE: &str = "?";
 
 /// Expected instead of a number that no float can hold.
 const IN_RANGE: &str = "a number up to 1.8e308: the number is out of range";
@@ -110,6 +113,18 @@ impl Rows<'_> {
             values[index] = bits;
         }
         Ok(())
+    }
+
+    /// Takes what stands for a no in a field about consent: a flag that is set, a string that cannot be read, or all laws.
+    #[cold]
+    pub(super) fn put_refusal(&mut self, role: Role, slot: Option<Slot>, ty: Type) {
+        match ty {
+            Type::String => self.put_text(role, slot, Scalar::Text(UNREADABLE)),
+            Type::Bool => {
+                let _fault = self.put_bool(role, slot, Scalar::Bool(true));
+            }
+            _ => self.put_sections(slot, Scalar::Int(sections::ALL_LAWS)).unwrap_or_default(),
+        }
     }
 
     pub(super) fn put_bool(&mut self, role: Role, slot: Option<Slot>, value: Scalar<'_>) -> Option<&'static str> {

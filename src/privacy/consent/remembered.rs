@@ -9,6 +9,7 @@
 //!   the same time. A malformed string is kept as a refusal: the user's choice has changed, and is not known.
 //! - **An event's own string** comes before a remembered one. If it is older (the event is late, or its string was
 //!   updated before the remembered one), both count.
+//! - **A refusal holds**: an event without a choice of its own follows the remembered one, whatever its flags and country are.
 //! - **Flags** are kept with their hour. Within the same hour, a yes wins, also over an event's own no.
 //!
 //! Limits: [`RememberedConsent::WORDS`] words for a user, of which a user with a TC string alone uses three and one with
@@ -391,6 +392,26 @@ pub(super) struct Effective {
     pub(super) lmt: Option<bool>,
     pub(super) is_tcf_remembered: bool,
     pub(super) is_us_remembered: bool,
+    pub(super) holds: Holds,
+}
+
+/// Which remembered choice is the user's last one, so that what it refuses holds outside of its law too. A string of an event to
+/// which the GDPR did not apply refused nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Holds {
+    pub(super) tcf: bool,
+    pub(super) us: bool,
+}
+
+impl Holds {
+    fn of(own: &Reading, kept: &RememberedConsent, is_tcf_remembered: bool, is_us_remembered: bool) -> Self {
+        let tcf_at = kept.tcf.map_or(i64::MIN, |kept| kept.at);
+        let us_at = kept.us.map_or(i64::MIN, |kept| kept.at);
+        Self {
+            tcf: is_tcf_remembered && own.us.is_nothing() && tcf_at >= us_at && kept.gdpr != Some(false),
+            us: is_us_remembered && own.tcf.is_nothing() && us_at >= tcf_at,
+        }
+    }
 }
 
 /// What counts of an event's own part and the remembered one, and whether the latter does. Both do if the own one is
@@ -443,6 +464,7 @@ pub(super) fn effective(signals: &Signals<'_>, own: &Reading, kept: &RememberedC
         lmt: flag(signals.lmt, kept.lmt),
         is_tcf_remembered,
         is_us_remembered,
+        holds: Holds::of(own, kept, is_tcf_remembered, is_us_remembered),
     }
 }
 

@@ -6,13 +6,16 @@
 //!   unknown one. A remembered choice for the United States counts there, and where the country is unknown. If several
 //!   laws apply, all must permit.
 //! - **No law** applies if any signal says where the user is and nothing above holds. Then the declared policy decides.
-//!   Without any such signal it is unknown.
+//!   Without any such signal, or with a country that is none, it is unknown.
+//! - **A remembered refusal holds** in every country, whatever the event's flags say, until an event carries a choice of its
+//!   own. What is remembered of the United States holds so where no other law applies.
 //! - **Under a law,** a string that is missing, malformed, too old or of an unknown version permits nothing.
 //! - **Children, Global Privacy Control and limited ad tracking** forbid under every law and without one.
 //!
 //! Guarantees: a pure function; nothing is allocated.
 
 use super::{
+    super::country::Country,
     Activity, Basis, Framework, LegalBasis, Permissions, Reason, Verdict,
     decode::{PURPOSES, Vendor},
     facts::{Disclosed, Said, TcfFacts, UsFacts, UsFlag},
@@ -148,13 +151,15 @@ struct Ruling {
     reasons: [Reason; 5],
     /// By consent or the like, by legitimate interest, and by implied consent.
     bases: [(Permissions, LegalBasis); 3],
+    /// Whether a remembered choice refuses outside of its law.
+    is_held: bool,
 }
 
 impl Ruling {
     fn new() -> Self {
         let none = |basis| (Permissions::NONE, basis);
         let bases = [LegalBasis::Consent, LegalBasis::LegitimateInterest, LegalBasis::ImpliedConsent].map(none);
-        Self { reasons: [Reason::Granted; 5], bases }
+        Self { reasons: [Reason::Granted; 5], bases, is_held: false }
     }
 
     /// Refuses activities, unless they are refused already.
@@ -255,6 +260,7 @@ impl Rules {
         if laws.us {
             self.judge_us(known, &mut ruling);
         }
+        self.hold(known, laws, &mut ruling);
         let has_law = laws.gdpr || laws.canada || laws.us;
         if !has_law && laws.is_known {
             ruling.refuse(self.without_law.complement(), Reason::NotDeclared);
@@ -292,7 +298,9 @@ impl Rules {
                 section,
                 legal_basis: ruling.legal_basis(framework),
                 reasons: ruling.reasons,
-                is_remembered: (is_tcf && known.is_tcf_remembered) || (laws.us && known.is_us_remembered),
+                is_remembered: (is_tcf && known.is_tcf_remembered)
+                    || (laws.us && known.is_us_remembered)
+                    || ruling.is_held,
                 is_limited: known.lmt == Some(true),
                 last_updated: tcf.0,
                 cmp_id: tcf.1,
@@ -303,13 +311,13 @@ impl Rules {
     }
 
     fn laws(&self, known: &Effective, country: &str, region: &str) -> Laws {
-        let country = match &self.country_default {
-            Some(default) if country.is_empty() => default,
-            _ => country,
+        let country = match (Country::read(country), &self.country_default) {
+            (Country::Unsaid, Some(default)) => Country::read(default),
+            (country, _) => country,
         };
-        let country = country.as_bytes();
-        let has_country = code_index(country).is_some();
-        let is_us = country.eq_ignore_ascii_case(b"US");
+        let code = if let Country::Known(code) = &country { code.as_slice() } else { &[] };
+        let has_country = matches!(country, Country::Known(_) | Country::EuropeanUnion);
+        let is_us = code == b"US";
         // `US-CA` as well as `CA`.
         let region = region.rsplit('-').next().unwrap_or_default().as_bytes();
         let is_us_law = is_us && (code_index(region).is_none() || self.us.regions.has(region));
@@ -324,11 +332,35 @@ impl Rules {
             gdpr: known.gdpr == Some(true)
                 || known.claims.eu
                 || (has_tc_string && known.gdpr.is_none())
-                || self.tcf.countries.has(country),
-            canada: known.claims.canada || self.canada.countries.has(country),
+                || country == Country::EuropeanUnion
+                || self.tcf.countries.has(code),
+            canada: known.claims.canada || self.canada.countries.has(code),
             us: known.claims.us || is_us_law || is_us_remembered,
-            is_known: known.gdpr.is_some() || known.claims.none || has_country,
+            // Whoever sends a country that is none cannot say that it is one without a law.
+            is_known: country != Country::Unknown && (known.gdpr.is_some() || known.claims.none || has_country),
         }
+    }
+
+    /// Refuses outside of its law what a remembered choice refuses. What it permits is left to the law there.
+    fn hold(&self, known: &Effective, laws: Laws, ruling: &mut Ruling) {
+        let before = ruling.permissions();
+        if known.holds.tcf && !laws.gdpr {
+            match &known.reading.tcf {
+                Said::Bad(reason) => ruling.refuse(Permissions::ALL, *reason),
+                Said::Facts(facts) if !facts.is_canada => {
+                    for activity in Activity::ALL {
+                        if let Err(reason) = self.used(facts, self.tcf.activities[activity as usize]) {
+                            ruling.refuse(Permissions::NONE.with(activity), reason);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        if known.holds.us && !laws.gdpr && !laws.canada && !laws.us {
+            self.judge_us(known, ruling);
+        }
+        ruling.is_held = ruling.permissions() != before;
     }
 
     fn judge_tcf(&self, known: &Effective, is_canada: bool, at: i64, ruling: &mut Ruling) {

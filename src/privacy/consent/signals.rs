@@ -19,7 +19,7 @@ pub struct Signals<'a> {
     pub coppa: Option<bool>,
     /// Whether the device limits ad tracking (OpenRTB `device.lmt`).
     pub lmt: Option<bool>,
-    /// The user's country, ISO 3166-1 alpha-2. Anything else counts as unknown.
+    /// The user's country: see [`crate::privacy::country`].
     pub country: &'a str,
     /// The user's region within the country, with or without the country: `CA` or `US-CA`.
     pub region: &'a str,

@@ -21,7 +21,7 @@ pub struct ConsentSpec {
     /// The rule of the events that say what the user chose. Their consent is kept in the profile, and counts for events
     /// that bring none.
     pub remember: String,
-    /// The field with the user's country, ISO 3166-1 alpha-2.
+    /// The field with the user's country: see [`crate::privacy::country`].
     pub country: String,
     /// The field with the user's region, such as `CA` or `US-CA`.
     pub region: String,

@@ -2,6 +2,7 @@ use super::*;
 use crate::testkit::consent::{JUNE, Tc, Vendors, gpp as gpp_text, us_section};
 use serde_json::Value;
 
+mod held;
 mod random;
 
 const NOW: i64 = (JUNE as i64 + 86_400) * 1_000_000;
@@ -281,7 +282,7 @@ fn which_law_applies() {
     let seven = SectionIds::new([7]);
     for (signals, permissions, framework) in [
         (empty, none, Framework::Unknown),
-        (Signals { country: "XY", ..empty }, declared, Framework::Declared),
+        (Signals { country: "BR", ..empty }, declared, Framework::Declared),
         (Signals { country: "Germany", ..empty }, none, Framework::Unknown),
         (Signals { gdpr: Some(false), ..empty }, declared, Framework::Declared),
         (Signals { gdpr: Some(false), tc_string: &no, ..empty }, declared, Framework::Declared),
@@ -351,7 +352,7 @@ fn children_privacy_control_and_limited_tracking_forbid_under_every_law() {
     let yes = Tc::default().text();
     let us_yes = national(2, 0);
     let us = Signals { gpp: &us_yes, gpp_sid: SectionIds::new([7]), ..Signals::default() };
-    let nowhere = Signals { country: "XY", ..Signals::default() };
+    let nowhere = Signals { country: "BR", ..Signals::default() };
     for signals in [tcf(&yes), us, nowhere] {
         let open = decide(&mut gate, &signals).permissions;
         assert_eq!(refused(&mut gate, &Signals { coppa: Some(true), ..signals }), Reason::Coppa);

@@ -132,7 +132,7 @@ fn signals_that_forbid_it_leave_the_request_unchanged_and_say_why() {
         (r#","regs":{"gdpr":0,"gpp":7}"#, Some("signal_unreadable")),
         (r#","device":{"lmt":[]}"#, Some("signal_unreadable")),
         // What is no country might stand for one with a law.
-        (r#","device":{"geo":{"country":"EU"}}"#, Some("signal_unreadable")),
+        (r#","device":{"geo":{"country":"EU"}}"#, Some("string_missing")),
         (r#","device":{"geo":{"country":"UK"}}"#, Some("string_missing")),
         (r#","device":{"geo":{"country":"deu"}}"#, Some("string_missing")),
         (r#","device":{"geo":{"country":"ZZ"}}"#, Some("signal_unreadable")),

@@ -303,7 +303,7 @@ fn signals_of_the_request_forbid_it_as_in_json() {
         ("coppa", None, |regs, _, _| regs.coppa = Some(true)),
         ("lmt", None, |_, _, device| device.lmt = Some(true)),
         ("country", Some("signal_unreadable"), |_, _, device| {
-            device.geo = Some(Geo { country: "EU".to_owned(), ..Geo::default() });
+            device.geo = Some(Geo { country: "ZZ".to_owned(), ..Geo::default() });
         }),
         ("gpc", Some("signal_unreadable"), |regs, _, _| {
             regs.ext = Some(regs::Ext { gpc: Some("yes".to_owned()), ..regs::Ext::default() });

@@ -166,6 +166,14 @@ fn beyond_the_bound_the_oldest_are_dropped_and_counted() {
 }
 
 #[test]
+fn of_many_erasures_of_one_time_no_more_are_dropped_than_must_be() {
+    let mut erasures = Erasures::default();
+    (0..100_i64).for_each(|user| note(&mut erasures, user.to_string().as_bytes(), 5, None));
+    erasures.bound(99);
+    assert_eq!((erasures.take_dropped(), erasures.len()), (13, 87));
+}
+
+#[test]
 fn opt_outs_are_dropped_before_erasures_that_are_older() {
     let mut erasures = Erasures::default();
     for at in 0..50_i64 {

@@ -19,8 +19,17 @@ const ID_BYTES_MAX: usize = 1_024;
 /// How long a client waits: less than the limit of its connection.
 const WAIT: Duration = Duration::from_secs(7);
 
+/// Why nothing was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EraseFault {
+    /// Whether no user can have the id.
+    pub is_id_unfit: bool,
+    /// What has failed, for people.
+    pub why: String,
+}
+
 /// Asks to erase the user with this type and id: returns in how many partitions, or what has failed.
-pub type Erase = dyn Fn(KeyType, &str) -> Result<usize, String> + Send + Sync;
+pub type Erase = dyn Fn(KeyType, &str) -> Result<usize, EraseFault> + Send + Sync;
 
 impl AdminState {
     /// Sets how to ask for an erasure.
@@ -69,7 +78,7 @@ impl AdminState {
                 TEXT,
                 format!("asked in {partitions} partitions: workers erase the user with their next commit\n"),
             ),
-            Ok(Ok(Err(why))) => answer(StatusCode::BAD_GATEWAY, TEXT, format!("not asked: {}\n", why.trim_end())),
+            Ok(Ok(Err(fault))) => fault.answer(),
             Ok(Err(_)) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "a bug: see the log\n"),
             Err(_) => answer(
                 StatusCode::GATEWAY_TIMEOUT,
@@ -77,6 +86,13 @@ impl AdminState {
                 "the broker has not accepted the request yet: ask again, which does no harm\n",
             ),
         }
+    }
+}
+
+impl EraseFault {
+    fn answer(&self) -> Answer {
+        let status = if self.is_id_unfit { StatusCode::BAD_REQUEST } else { StatusCode::BAD_GATEWAY };
+        answer(status, TEXT, format!("not asked: {}\n", self.why.trim_end()))
     }
 }
 
@@ -91,6 +107,14 @@ fn key_type(query: Option<&str>) -> Option<KeyType> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_that_no_user_can_have_is_the_client_s_fault_and_the_rest_is_not() {
+        for (is_id_unfit, status) in [(true, 400), (false, 502)] {
+            let fault = EraseFault { is_id_unfit, why: "expected an e-mail address".to_owned() };
+            assert_eq!(fault.answer().status().as_u16(), status);
+        }
+    }
 
     #[test]
     fn the_type_of_an_id_is_a_person_unless_the_query_says_otherwise() {

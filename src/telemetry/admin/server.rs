@@ -134,10 +134,10 @@ fn audit(peer: IpAddr, method: &Method, path: &str, status: StatusCode) {
     if matches!(status, 401 | 403..=405) {
         // Anyone can cause these.
         if let Some(left_out) = logging::rate_limited("a refused change by the admin port") {
-            tracing::warn!(target: "aimpoint::audit", %peer, %method, path, status, left_out, "a change was refused");
+            tracing::warn!(target: logging::AUDIT, %peer, %method, path, status, left_out, "a change was refused");
         }
     } else {
-        tracing::info!(target: "aimpoint::audit", %peer, %method, path, status, "a change was requested");
+        tracing::info!(target: logging::AUDIT, %peer, %method, path, status, "a change was requested");
     }
 }
 

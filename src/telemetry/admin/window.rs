@@ -61,6 +61,9 @@ impl Sample {
                 sum[1] += counts.exits;
             }
         }
+        if let Some(worker) = workers.first() {
+            sample.moves.iter_mut().flatten().for_each(|moves| *moves = worker.shown_moves(*moves));
+        }
         sample
     }
 

@@ -71,11 +71,17 @@ impl Rig {
     }
 
     fn take(&mut self, user: &str, minute: i64, event: &str) {
-        let at = START + minute * 60_000;
+        self.take_ahead(user, (minute, 0), event);
+    }
+
+    /// Takes an event of a clock that is ahead by as many minutes of the log's.
+    fn take_ahead(&mut self, user: &str, (minute, ahead): (i64, i64), event: &str) {
+        let logged_at = START + minute * 60_000;
+        let at = logged_at + ahead * 60_000;
         let payload = format!(r#"{{"user_id":"{user}","occurred_at":{at},{event}{NOWHERE}}}"#);
         let record = Record {
             offset: self.offset,
-            timestamp_ms: Some(at),
+            timestamp_ms: Some(logged_at),
             key: Some(user.as_bytes()),
             payload: Some(payload.as_bytes()),
             ..Record::default()
@@ -327,4 +333,39 @@ fn wrong_sections_name_their_keys() {
     assert_eq!(errors(more), [""; 0]);
     assert_eq!(errors(&format!("{more}country = \"no.such\"\n")), ["consent.country"]);
     assert_eq!(errors(&format!("{more}remember = \"event_tpye == 'x'\"\n")), ["consent.remember"]);
+}
+
+#[test]
+fn a_consent_by_a_fast_clock_does_not_outlive_the_next_withdrawal() {
+    let mut rig = Rig::new("");
+    rig.take_ahead("u", (0, 120), OPTS_IN);
+    rig.run();
+    // Flags are kept by the hour, so the next one.
+    rig.decide("u", 60, OPTS_OUT);
+    assert_suppressed(&rig.decide("u", 61, VIEW), "opted_out");
+    // The same by a clock that is right.
+    rig.decide("u", 180, OPTS_IN);
+    assert_eq!(rig.decide("u", 181, VIEW)["status"], json!("STATUS_TARGETED"));
+}
+
+#[test]
+fn a_consent_event_whose_consent_cannot_be_read_is_a_refusal_and_no_dead_letter() {
+    for broken in [
+        r#""gpc":"maybe""#,
+        r#""tc_string":{}"#,
+        r#""tc_string":"\ud800""#,
+        r#""gdpr_applies":"si""#,
+        r#""gpp_sid":"seven""#,
+        r#""us_privacy":{}"#,
+    ] {
+        let mut rig = Rig::new("");
+        rig.decide("u", 0, VIEW);
+        let event = format!(r#""event_type":"consent","consent":{{{broken}}}"#);
+        let decision = rig.decide("u", 1, &event);
+        assert_eq!(decision["status"], json!("STATUS_SUPPRESSED"), "{broken}: {decision}");
+    }
+    // Other fields are still checked.
+    let mut rig = Rig::new("");
+    rig.take("u", 0, r#""event_type":"view","value":"much""#);
+    assert_eq!(rig.counts.decisions, 0);
 }

@@ -2,6 +2,7 @@
 
 use super::{
     super::{
+        super::country::Country,
         Activity, Permissions,
         decode::{PURPOSES, Vendor},
         rules::{
@@ -22,6 +23,11 @@ const AGES: RangeInclusive<Duration> = DAY..=Duration::from_hours(24 * 3_660);
 /// Collects errors under `consent.`.
 struct Errors<'a>(&'a mut Vec<ConfigError>);
 
+/// Whether a code is written as events' codes are read.
+fn is_same(country: Country, code: &str) -> bool {
+    matches!(country, Country::Known(known) if known == code.as_bytes())
+}
+
 impl Errors<'_> {
     fn add(&mut self, key: &str, message: impl Into<String>, hint: impl Into<String>) {
         self.0.push(ConfigError::new(format!("consent.{key}"), message).hint(hint));
@@ -31,16 +37,26 @@ impl Errors<'_> {
     fn codes(&mut self, key: &str, codes: &[String]) -> Codes {
         let mut set = Codes::default();
         for code in codes {
+            let is_region = key.ends_with("regions");
             if !set.add(code) {
                 self.add(
                     key,
                     format!("`{code}` is not a code of two capital letters"),
-                    if key.ends_with("regions") {
+                    if is_region {
                         "write the state alone, such as CA"
                     } else {
                         "write a country as in ISO 3166-1 alpha-2, such as DE"
                     },
                 );
+            } else if !is_region && !is_same(Country::read(code), code) {
+                let hint = match Country::read(code) {
+                    Country::Known([first, second]) => format!("write {}{}", char::from(first), char::from(second)),
+                    Country::EuropeanUnion => {
+                        "list its countries; an event with `EU` is under the GDPR anyway".to_owned()
+                    }
+                    _ => "write a country as in ISO 3166-1 alpha-2, such as DE".to_owned(),
+                };
+                self.add(key, format!("`{code}` is no country"), hint);
             }
         }
         set
