@@ -2,6 +2,7 @@
 
 use super::{aimpoint, folder_with, path};
 use serde_json::Value;
+use std::fmt::Write as _;
 use tempfile::TempDir;
 
 /// 400 users: 200 controls of whom 40 bought, 100 in `big` of whom 40 did, and 100 in `small` of whom 20 did. Who bought before buys
@@ -16,7 +17,8 @@ fn rows() -> String {
         };
         let (before, spent) = (u8::from(bought) * 2 + (number % 3) as u8, u16::from(bought) * 10);
         let good = number % 5;
-        text += &format!("{arm},{},{spent},{before},-{good},{}\n", u8::from(bought), number * 7 % 11);
+        let noise = number * 7 % 11;
+        writeln!(text, "{arm},{},{spent},{before},-{good},{noise}", u8::from(bought)).unwrap();
     }
     text
 }
