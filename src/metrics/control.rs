@@ -107,7 +107,9 @@ pub fn forget_control_predictions(campaign: &str, version: &str) {
 
 /// Removes what only a leader knows and what changes: who follows would tell old sums, and the larger one is shown.
 pub fn forget_control() {
-    [&CONTROL_SPENT, &CONTROL_BUDGET, &CONTROL_AUDIENCE, &CONTROL_LABEL_AGE].into_iter().for_each(|it| clear(it));
+    for family in [&CONTROL_SPENT, &CONTROL_BUDGET, &CONTROL_AUDIENCE, &CONTROL_LABEL_AGE] {
+        clear(family);
+    }
 }
 
 /// Sets the age at which labels of a campaign are known.

@@ -19,6 +19,9 @@ use std::{
 /// How long nothing may arrive while a topic is read to its end.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// The partitions of topics.
+type Found<'a> = Vec<(&'a str, i32)>;
+
 /// How long a look-up may take.
 const LOOK_UP: Duration = Duration::from_secs(10);
 
@@ -94,7 +97,7 @@ impl Reader {
         client: &[(String, String)],
         topics: &[&'a str],
         reports_ends: bool,
-    ) -> Result<(BaseConsumer<Quiet>, Vec<(&'a str, i32)>), SourceError> {
+    ) -> Result<(BaseConsumer<Quiet>, Found<'a>), SourceError> {
         let (cluster, begun) = (Cluster { brokers, settings: client }, Instant::now());
         let consumer = cluster.reader(reports_ends).map_err(|error| SourceError::settings(brokers, &error))?;
         let mut found = Vec::new();
@@ -201,7 +204,9 @@ impl Reader {
                             take(topic, record, headers);
                         }
                     })?;
-                    ended.into_iter().for_each(|partition| open.end(partition));
+                    if let Some(partition) = ended {
+                        open.end(partition);
+                    }
                     last = Instant::now();
                 }
                 None => {}
