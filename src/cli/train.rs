@@ -37,8 +37,8 @@ const ROWS_AT_ONCE: usize = 4_096;
 const DEADLINE: Duration = Duration::from_mins(10);
 
 /// Train a small network on a file of rows, and write it as ONNX with a card beside it
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "the flags of the command")]
 pub struct TrainArgs {
     /// The rows: a .csv, .csv.gz or .parquet file, such as `aimpoint export` writes
     #[arg(required_unless_present = "follow", conflicts_with = "follow")]

@@ -19,6 +19,9 @@ use std::{
 /// How long nothing may arrive while a topic is read to its end.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// The partitions of topics.
+type Found<'a> = Vec<(&'a str, i32)>;
+
 /// How long a look-up may take.
 const LOOK_UP: Duration = Duration::from_secs(10);
 
@@ -89,13 +92,12 @@ impl Reader {
     }
 
     /// A client, and the partitions of the topics.
-    #[expect(clippy::type_complexity, reason = "a client and its partitions, for two callers")]
     fn find<'a>(
         brokers: &str,
         client: &[(String, String)],
         topics: &[&'a str],
         reports_ends: bool,
-    ) -> Result<(BaseConsumer<Quiet>, Vec<(&'a str, i32)>), SourceError> {
+    ) -> Result<(BaseConsumer<Quiet>, Found<'a>), SourceError> {
         let (cluster, begun) = (Cluster { brokers, settings: client }, Instant::now());
         let consumer = cluster.reader(reports_ends).map_err(|error| SourceError::settings(brokers, &error))?;
         let mut found = Vec::new();
