@@ -170,9 +170,13 @@ impl Config {
         config
     }
 
-    /// The whole configuration for display, with secrets masked.
+    /// The whole configuration for display, with secrets and the ids of users masked.
     pub fn shown(&self) -> serde_json::Value {
-        serde_json::to_value(self).expect("a configuration has text for its keys")
+        let mut shown = serde_json::to_value(self).expect("a configuration has text for its keys");
+        if let Some(users) = shown.pointer_mut("/explain/users").and_then(serde_json::Value::as_array_mut) {
+            users.iter_mut().for_each(|user| *user = "***".into());
+        }
+        shown
     }
 
     /// Whether there are secrets.

@@ -119,6 +119,13 @@ fn client_settings_come_from_the_environment_and_secrets_are_masked() {
 }
 
 #[test]
+fn the_users_whose_decisions_are_explained_are_not_shown() {
+    let shown = load("[explain]\nusers = [\"ann@shop.example\", \"bob\"]\n", &[], &[]).unwrap().shown();
+    assert_eq!(shown["explain"]["users"], serde_json::json!(["***", "***"]));
+    assert!(!shown.to_string().contains("ann@shop"), "{shown}");
+}
+
+#[test]
 fn a_new_secret_is_a_change_although_both_are_masked() {
     let with = |password: &str, token: &str| {
         let environment = [("AIMPOINT__KAFKA__CLIENT__SASL_PASSWORD", password), ("AIMPOINT__ADMIN__TOKEN", token)];

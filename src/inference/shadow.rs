@@ -385,7 +385,8 @@ mod tests {
             let [(ann, first), (nobody, second), (bob, third)] = told else { unreachable!("chunks of three") };
             assert_eq!((ann.as_str(), nobody.as_str(), bob.as_str()), ("ann", "", "bob"));
             let owed = serde_json::json!({
-                "decision_id": "c-0-1", "user_key": "ann", "shadow": "fake", "version": "2", "score": 0.25, "champion": 0.75
+                "decision_id": "c-0-1", "user_key": "ann", "shadow": "fake", "version": "2", "sha256": "0".repeat(64),
+                "score": 0.25, "champion": 0.75
             });
             assert_eq!(first, &owed);
             assert_eq!((&second["decision_id"], &second["score"]), (&"c-0-2".into(), &serde_json::Value::Null));

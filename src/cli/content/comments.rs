@@ -48,6 +48,20 @@ impl Default for ColumnArgs {
     }
 }
 
+impl ColumnArgs {
+    /// The names that were given for columns that may be absent.
+    fn named(&self) -> impl Iterator<Item = &str> {
+        let usual = Self::default();
+        let both = [
+            (&self.user, usual.user),
+            (&self.likes, usual.likes),
+            (&self.segments, usual.segments),
+            (&self.consent, usual.consent),
+        ];
+        both.into_iter().filter(|(name, usual)| *name != usual).map(|(name, _)| name.as_str())
+    }
+}
+
 /// Lines that are no comments.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
@@ -102,6 +116,10 @@ fn table(path: &Path, columns: &ColumnArgs, visit: &mut impl FnMut(&Comment)) ->
         );
         return Err(Exit::Data.because(message));
     };
+    if let Some(absent) = columns.named().find(|name| find(name).is_none()) {
+        let found = table.columns.join(", ");
+        return Err(Exit::Data.because(format!("read {}: there is no column {absent:?}, only {found}", path.display())));
+    }
     let [user, likes, segments, consent, item] =
         [&columns.user, &columns.likes, &columns.segments, &columns.consent, "item"].map(find);
     table.scan(|_, values| {
@@ -116,7 +134,7 @@ fn table(path: &Path, columns: &ColumnArgs, visit: &mut impl FnMut(&Comment)) ->
             },
             item: of(item).text(),
             segments: list(&of(segments).text()),
-            consent: truth(&of(consent).text()),
+            consent: consent_of(&of(consent).text()),
         });
         Ok(())
     })?;
@@ -130,10 +148,19 @@ fn lines(
     visit: &mut impl FnMut(&Comment),
 ) -> anyhow::Result<()> {
     let mut lines = Lines::open(path, LINE_BYTES_MAX)?;
+    let mut absent: Vec<&str> = columns.named().collect();
+    let mut has_comments = false;
     while let Some(line) = lines.next()? {
         match line {
             Line::Whole(number, json) => match comment(json, columns) {
-                Ok(Some(comment)) => visit(&comment),
+                Ok(Some(comment)) => {
+                    has_comments = true;
+                    if !absent.is_empty() {
+                        let members: Json = serde_json::from_slice(json).unwrap_or_default();
+                        absent.retain(|name| members.get(name).is_none());
+                    }
+                    visit(&comment);
+                }
                 Ok(None) => {}
                 Err(why) => unread.add(path, number, &why),
             },
@@ -142,7 +169,12 @@ fn lines(
             }
         }
     }
-    Ok(())
+    match absent.first() {
+        Some(name) if has_comments => {
+            Err(Exit::Data.because(format!("read {}: no comment has a member {name:?}", path.display())))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A comment from JSON; `None` for events of another type.
@@ -171,7 +203,12 @@ fn comment(json: &[u8], columns: &ColumnArgs) -> Result<Option<Comment>, String>
             Json::Array(items) => items.iter().map(words).filter(|it| !it.is_empty()).collect(),
             other => list(&words(other)),
         },
-        consent: value[&columns.consent].as_bool(),
+        consent: match &value[&columns.consent] {
+            Json::Null => None,
+            Json::Bool(given) => Some(*given),
+            // A list or an object is no yes.
+            other => Some(consent_of(&words(other)).unwrap_or(false)),
+        },
     }))
 }
 
@@ -179,12 +216,11 @@ fn list(text: &str) -> Vec<String> {
     text.split([',', ';', '|']).map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect()
 }
 
-fn truth(text: &str) -> Option<bool> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" => Some(true),
-        "false" | "0" | "no" => Some(false),
-        _ => None,
-    }
+/// Whether a text gives consent; `None` if it is empty. What is no clear yes is a no.
+fn consent_of(text: &str) -> Option<bool> {
+    let text = text.trim();
+    let is_yes = ["true", "1", "1.0", "yes", "y", "t", "on"].iter().any(|yes| text.eq_ignore_ascii_case(yes));
+    (!text.is_empty()).then_some(is_yes)
 }
 
 #[cfg(test)]

@@ -72,9 +72,20 @@ pub(super) fn run(args: &ReviewArgs) -> anyhow::Result<()> {
     };
     let inputs = [args.texts.clone(), args.brief.clone(), args.audit.clone()];
     check_out(&args.out, &inputs)?;
-    check_out(&args.audit, &inputs[..2])?;
+    check_out(&args.audit, &[args.texts.clone(), args.brief.clone(), args.out.clone()])?;
     let candidates: Vec<Candidate> = read(&args.texts)?;
-    let decisions: Vec<Decision> = if args.audit.exists() { read(&args.audit)? } else { Vec::new() };
+    let sha256 = hex::encode(&Sha256::digest(&text));
+    let mut decisions: Vec<Decision> = if args.audit.exists() { read(&args.audit)? } else { Vec::new() };
+    let count = decisions.len();
+    // A text was approved for the facts, the words to avoid and the campaign of its brief.
+    decisions.retain(|it| it.candidate.brief != brief.id || it.brief_sha256 == sha256);
+    if decisions.len() < count {
+        writeln!(
+            crate::cli::printed::stdout(),
+            "{} decisions were about the brief before it was changed. They do not count; the texts wait again.",
+            count - decisions.len()
+        )?;
+    }
     let waiting: Vec<Candidate> = {
         let known = newest(&decisions, &brief.id);
         candidates.into_iter().filter(|it| it.brief == brief.id && !known.contains_key(it.id.as_str())).collect()
@@ -84,7 +95,6 @@ pub(super) fn run(args: &ReviewArgs) -> anyhow::Result<()> {
         .append(true)
         .open(&args.audit)
         .with_context(|| format!("open {}", args.audit.display()))?;
-    let sha256 = hex::encode(&Sha256::digest(&text));
     let review = Review { reviewer, brief: brief.clone(), sha256, waiting, decisions, log: (log, args.audit.clone()) };
     let review = match args.page {
         Some(address) => page::serve(review, address)?,
@@ -97,6 +107,9 @@ pub(super) fn run(args: &ReviewArgs) -> anyhow::Result<()> {
     }
     let mut out = crate::cli::printed::stdout();
     writeln!(out, "\n{left} texts are left to decide on; {} creatives are approved", made.len())?;
+    if made.is_empty() && args.out.exists() {
+        writeln!(out, "{} is left as it was", args.out.display())?;
+    }
     if !made.is_empty() {
         let text = to_toml(&made).map_err(|errors| {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -139,14 +152,17 @@ pub(super) struct Review {
 }
 
 impl Review {
-    /// What speaks against a verdict: the gates against an edited text, and a refusal without a reason.
+    /// What speaks against a verdict: the gates against a text that is approved or edited, and a refusal without a reason.
     pub(super) fn objections(&self, candidate: &Candidate, verdict: &Verdict) -> Vec<String> {
         match verdict {
-            Verdict::Approved => Vec::new(),
             Verdict::Refused { reason } if reason.trim().is_empty() => vec!["say why".to_owned()],
             Verdict::Refused { .. } => Vec::new(),
-            Verdict::Edited { new_text } => {
-                let draft = Draft { text: new_text.clone(), ..candidate.draft.clone() };
+            // The file of texts may have been edited since they passed.
+            Verdict::Approved | Verdict::Edited { .. } => {
+                let mut draft = candidate.draft.clone();
+                if let Verdict::Edited { new_text } = verdict {
+                    draft.text.clone_from(new_text);
+                }
                 let objections = Gates::new(&self.brief, None).check(&draft);
                 objections.iter().map(|it| format!("{}: {}", it.gate.as_str(), it.reason)).collect()
             }
@@ -232,7 +248,7 @@ impl<R: BufRead> Terminal<R> {
                 return Ok(Step::Stop);
             };
             let verdict = match answer.as_str() {
-                "a" => Some(Verdict::Approved),
+                "a" => self.unless_objected(at, Verdict::Approved)?,
                 "e" => self.edit(at)?,
                 "r" => self.ask("reason: ")?.filter(|it| !it.is_empty()).map(|reason| Verdict::Refused { reason }),
                 "l" => return Ok(Step::Later),
@@ -248,7 +264,11 @@ impl<R: BufRead> Terminal<R> {
     /// Asks for another text, and says what the gates object to.
     fn edit(&mut self, at: usize) -> anyhow::Result<Option<Verdict>> {
         let Some(new_text) = self.ask("new text: ")? else { return Ok(None) };
-        let verdict = Verdict::Edited { new_text };
+        self.unless_objected(at, Verdict::Edited { new_text })
+    }
+
+    /// Says what the gates object to. `None` if they object.
+    fn unless_objected(&self, at: usize, verdict: Verdict) -> anyhow::Result<Option<Verdict>> {
         let objections = self.review.objections(&self.review.waiting[at], &verdict);
         let mut out = crate::cli::printed::stdout();
         for objection in &objections {

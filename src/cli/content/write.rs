@@ -98,7 +98,10 @@ pub(super) fn run(args: &WriteArgs) -> anyhow::Result<()> {
     } else {
         (write(&brief, &mut TemplateWriter::default(), &mut gates, args.count, args.seed), None)
     };
-    keep(&args.out, &outcome)?;
+    // A run that wrote nothing must not take the texts of an earlier one.
+    if !outcome.candidates.is_empty() || outcome.failures.is_empty() {
+        keep(&args.out, &outcome)?;
+    }
     let mut out = crate::cli::printed::stdout();
     print(&mut out, &outcome)?;
     if let Some(usage) = usage {

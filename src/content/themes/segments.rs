@@ -3,7 +3,8 @@
 //! Owns the log-odds ratio with an informative Dirichlet prior (Monroe, Colaresi and Quinn, "Fightin' Words", 2008):
 //! for theme t with counts y in the segment and z in all other comments, of n and m,
 //! ln((y + a) / (n + A - y - a)) - ln((z + a) / (m + A - z - a)), where the prior a is A times the share of the theme in
-//! all comments, and A = 20 comments. Its variance is about 1 / (y + a) + 1 / (z + a).
+//! all comments, and A = 20 comments. Its variance is the sum of the
+//! reciprocals of those four counts. The usual short form leaves out two of them, which is only right for rare themes.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +42,9 @@ pub(super) fn share(segment: &str, (count, total): (u64, u64), (of_theme, all): 
     let prior = PRIOR * of_theme as f64 / all.max(1) as f64;
     let odds = |hits: f64, size: f64| ((hits + prior) / (size + PRIOR - hits - prior).max(f64::MIN_POSITIVE)).ln();
     let log_odds = odds(y, n) - odds(z, m);
-    let half = Z * ((y + prior).recip() + (z + prior).recip()).sqrt();
+    let others = |hits: f64, size: f64| (size + PRIOR - hits - prior).max(f64::MIN_POSITIVE);
+    let counts = [y + prior, z + prior, others(y, n), others(z, m)];
+    let half = Z * counts.into_iter().map(f64::recip).sum::<f64>().sqrt();
     let interval = [log_odds - half, log_odds + half];
     SegmentShare { segment: segment.to_owned(), count, share: y / n.max(1.0), log_odds, interval }
 }
@@ -56,7 +59,7 @@ mod tests {
         let it = share("runners", (40, 80), (100, 400));
         let expected = (45.0_f64 / 55.0).ln() - (65.0_f64 / 275.0).ln();
         assert!((it.log_odds - expected).abs() < 1e-12);
-        let half = 1.959_964 * (1.0_f64 / 45.0 + 1.0 / 65.0).sqrt();
+        let half = 1.959_964 * (1.0_f64 / 45.0 + 1.0 / 65.0 + 1.0 / 55.0 + 1.0 / 275.0).sqrt();
         assert!(
             (it.interval[0] - (expected - half)).abs() < 1e-12 && (it.interval[1] - (expected + half)).abs() < 1e-12
         );
