@@ -2,6 +2,7 @@
 //!
 //! Owns the arguments. The figures are those of [`crate::effect`]; `feeds` reads the files.
 
+mod clock;
 mod feeds;
 mod input;
 mod plan;
@@ -173,7 +174,13 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     let spec = setup.config.control();
     let evaluation = Evaluation::new(&setup.config.app.name, &spec, setups, plan, policy)?;
     let (users, reads_members) = (setup.config.users(), args.by.iter().any(Dimension::reads_members));
-    let log = Log { files: files.paths(), users: &users, wait: spec.wait, reads_members };
+    let log = Log {
+        files: files.paths(),
+        users: &users,
+        wait: spec.wait,
+        ahead: setup.config.pipeline.time.future_tolerance,
+        reads_members,
+    };
     let report = take_in(&log, evaluation, &mut ())?;
     if report.effect.span.is_none() && report.unreadable.count > 0 {
         let lines = report.unreadable.first.join("\n");

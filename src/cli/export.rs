@@ -79,7 +79,7 @@ pub(super) struct ExportArgs {
     /// events later than it by label.within plus time.allowed_lateness; with it by label.within only
     #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<jiff::Timestamp>,
-    /// Leave out decisions about events before this moment, such as 2026-01-01T00:00:00Z
+    /// With --decisions: leave out decisions about events before this moment, such as 2026-01-01T00:00:00Z
     #[arg(long, value_name = "TIME", value_parser = moment, requires = "decisions")]
     since: Option<jiff::Timestamp>,
     /// Number of partitions of the topic: users are assigned to them as producers do, and profiles expire by their partition's

@@ -268,7 +268,8 @@ impl Evaluation {
     /// If a sum does not fit.
     pub fn outcome(&mut self, source: &Source<'_>, outcome: &Outcome) -> Result<Taken, EffectError> {
         self.pass(source.arrived_at)?;
-        self.outcome_at = self.outcome_at.max(Some(outcome.occurred_at));
+        // A clock that is ahead says nothing of the log.
+        self.outcome_at = self.outcome_at.max(Some(outcome.occurred_at.min(source.arrived_at)));
         let effects = self.state.apply_outcome(source, outcome);
         self.settle()?;
         Ok(match (effects.disposition, effects.rejection) {

@@ -41,6 +41,7 @@ pub use card::{Card, DataFile, Measured, Part, Spread};
 pub use error::TrainError;
 pub use fit::Epoch;
 pub use folds::{Fold, folds};
+pub use format::unknown_codec;
 pub use importance::Importance;
 pub use label::Labeller;
 pub use network::{Layer, Network};

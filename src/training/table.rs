@@ -4,7 +4,10 @@
 //! the line; byte order marks and Windows line ends are not part of a value. Limits: a table is scanned repeatedly, so it has to be a
 //! file and not a pipe; texts are UTF-8.
 
-use super::{TrainError, format::FileFormat};
+use super::{
+    TrainError,
+    format::{FileFormat, unknown_codec},
+};
 use crate::{
     gzip::Gzip,
     inference::metadata,
@@ -152,7 +155,8 @@ impl Table {
     }
 
     fn parquet(&self) -> Result<SerializedFileReader<File>, TrainError> {
-        SerializedFileReader::new(self.file()?).map_err(|error| self.broken(error.to_string()))
+        let reader = SerializedFileReader::new(self.file()?).map_err(|error| self.broken(error.to_string()))?;
+        unknown_codec(reader.metadata()).map_or(Ok(reader), |why| Err(self.broken(why)))
     }
 
     fn broken(&self, reason: String) -> TrainError {

@@ -95,7 +95,7 @@ fn the_tables_have_the_figures_of_the_log_and_say_what_is_not_known() {
     let lines: Vec<String> = out.lines().map(words).collect();
     for line in [
         "decisions 400, 0 duplicates, 0 of other applications",
-        "outcomes 880 joined, 0 duplicates, 0 late (0 before their decision), 0 orphan, 0 rejected",
+        "outcomes 880 joined, 0 duplicates, 0 late (0 before their decision), 0 orphan (no known decision, or one older than its windows), 0 rejected",
         "labels known 10m after an impression for clicks, 31 days for conversions",
         // 380 impressions are 10 minutes old. The last 20 have no clicks.
         "red 200 200 - 200 0 20 10.53 % (6.92 to 15.70) 0 -",
@@ -322,4 +322,45 @@ fn what_control_has_learned_from_a_log_is_estimated_from_the_same_log() {
     for part in ["policy \"uniform\": what it would have earned", "IPS", "SNIPS", "bootstrap", "0.00 % clipped"] {
         assert!(out.contains(part), "{part:?} is missing in:\n{out}");
     }
+}
+
+#[test]
+fn one_outcome_with_an_odd_clock_makes_no_label_known() {
+    let folder = folder();
+    let (decisions, outcomes) = log();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let plain = json(&folder, &FILES, &[]);
+    let immature = plain["all"]["immature_labels"].as_u64().unwrap();
+    assert!(immature > 0, "{plain}");
+    let odd = |id: &str, at: i64, decision: &str| {
+        format!(
+            r#"{{"outcome_id":"{id}","type":"click","occurred_at":{at},"decision_id":"{decision}","campaign_id":"spring"}}"#
+        )
+    };
+    let day = 86_400 * SECOND;
+    // An orphan, a known decision, and a time after the present; last in the file and in the midst of it.
+    let (first, rest) = outcomes.split_at(outcomes.match_indices('\n').nth(500).unwrap().0);
+    for (at, decision) in [(20 * day, "shop:d-9-9"), (20 * day, "shop:d-0-5"), (36_500 * day, "shop:d-9-9")] {
+        let record = odd("zz", START + at, decision);
+        for (name, all) in [("end", format!("{outcomes}\n{record}")), ("midst", format!("{first}\n{record}{rest}"))] {
+            write("odd.jsonl", &all);
+            let files = ["decisions.jsonl", "odd.jsonl"];
+            let found = json(&folder, &files, &[]);
+            for figure in ["immature_labels", "impressions", "wins"] {
+                assert_eq!(found["all"][figure], plain["all"][figure], "{figure} {decision} {name}");
+            }
+            assert_eq!(found["span"], plain["span"], "{decision} {name}");
+            let (_, _, error) = evaluate(&folder, &files, &[]);
+            assert!(error.contains("odd.jsonl:") && error.contains("--complete-until"), "{error}");
+        }
+    }
+    // Alone in a file, it moves nothing either.
+    write("alone.jsonl", &odd("zz", START + 20 * day, "shop:d-9-9"));
+    let found = json(&folder, &["decisions.jsonl", "outcomes.jsonl", "alone.jsonl"], &[]);
+    assert_eq!(found["span"], plain["span"]);
+    // Those of two users are a log that goes on after a gap.
+    let two = [odd("y", START + 20 * day, "shop:d-9-8"), odd("z", START + 20 * day + 1, "shop:d-9-9")].join("\n");
+    write("two.jsonl", &format!("{decisions}\n{outcomes}\n{two}"));
+    let found = json(&folder, &["decisions.jsonl", "outcomes.jsonl", "two.jsonl"], &[]);
+    assert_eq!(found["all"]["immature_labels"], 0, "{found}");
 }

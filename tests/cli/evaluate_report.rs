@@ -7,7 +7,10 @@ use super::{
 };
 use aimpoint::proto::v1;
 use parquet::{
-    basic::Repetition, column::writer::ColumnWriter, data_type::ByteArray, file::writer::SerializedFileWriter,
+    basic::{Compression, GzipLevel, Repetition, ZstdLevel},
+    column::writer::ColumnWriter,
+    data_type::ByteArray,
+    file::{properties::WriterProperties, writer::SerializedFileWriter},
     schema::parser::parse_message_type,
 };
 use prost::Message;
@@ -58,10 +61,15 @@ fn whole(value: &Value) -> i64 {
 
 /// Writes rows of JSON into a Parquet file.
 fn parquet(folder: &TempDir, name: &str, schema: &str, lines: &str) {
+    parquet_by(folder, name, schema, lines, Compression::UNCOMPRESSED);
+}
+
+fn parquet_by(folder: &TempDir, name: &str, schema: &str, lines: &str, codec: Compression) {
     let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let schema = Arc::new(parse_message_type(schema).unwrap());
     let file = File::create(folder.path().join(name)).unwrap();
-    let mut writer = SerializedFileWriter::new(file, schema, Arc::default()).unwrap();
+    let properties = Arc::new(WriterProperties::builder().set_compression(codec).build());
+    let mut writer = SerializedFileWriter::new(file, schema, properties).unwrap();
     // Two row groups, as large files have.
     for rows in rows.chunks(rows.len().div_ceil(2)) {
         let mut group = writer.next_row_group().unwrap();
@@ -163,6 +171,23 @@ fn every_form_of_the_same_records_gives_the_same_figures() {
         ["decisions.jsonl", "outcomes.any-name"],
     ] {
         assert_eq!(json(&folder, &files, &arguments), plain, "{files:?}");
+    }
+}
+
+#[test]
+fn parquet_is_read_with_every_usual_codec() {
+    let folder = folder();
+    let (decisions, _) = log();
+    let plain = json(&folder, &FILES, &[]);
+    for codec in [
+        Compression::SNAPPY,
+        Compression::GZIP(GzipLevel::default()),
+        Compression::LZ4_RAW,
+        Compression::LZ4,
+        Compression::ZSTD(ZstdLevel::default()),
+    ] {
+        parquet_by(&folder, "packed.parquet", DECISIONS, &decisions, codec);
+        assert_eq!(json(&folder, &["packed.parquet", "outcomes.jsonl"], &[]), plain, "{codec}");
     }
 }
 

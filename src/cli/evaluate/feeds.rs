@@ -3,11 +3,11 @@
 //! Guarantees: one pass, of which one record of each file is in memory. A file's own order is kept, because it is the order of
 //! arrival. A line that cannot be read is counted and named, and does not keep the others from being taken in.
 
-use super::input::Records;
+use super::{clock::LogClock, input::Records};
 use crate::{
     app::FileRecord,
     cli::files::FileError,
-    control::{DecisionRecord, PARKED_MAX, Source},
+    control::{DecisionRecord, PARKED_MAX, Source, micros},
     effect::{EffectReport, Evaluation, LabelledImpression, Taken},
     event::UserKeys,
 };
@@ -32,6 +32,8 @@ pub(in crate::cli) struct Log<'a> {
     pub(in crate::cli) users: &'a UserKeys,
     /// How long an outcome waits for its decision.
     pub(in crate::cli) wait: Duration,
+    /// How far an outcome moves the end of the log by itself: the tolerance of events.
+    pub(in crate::cli) ahead: Duration,
     /// Whether whoever takes part needs decisions as JSON.
     pub(in crate::cli) reads_members: bool,
 }
@@ -100,8 +102,8 @@ impl Waiting {
 /// A file that is read.
 struct Feed {
     records: Records,
-    /// Up to when it has been read, in microseconds since 1970.
-    latest: i64,
+    /// Up to when it has been read.
+    clock: LogClock,
     /// How far a decision may be behind one before it, in microseconds.
     wait: i64,
     /// How many decisions are further behind.
@@ -117,8 +119,8 @@ impl Feed {
         while let Some((number, found)) = self.records.next(reads_members)? {
             match found {
                 Ok((record, all)) => {
-                    self.latest = self.latest.max(record.time());
-                    let is_behind = record.time() < self.latest.saturating_sub(self.wait);
+                    self.clock.pass(&record);
+                    let is_behind = record.time() < self.clock.now.saturating_sub(self.wait);
                     self.behind += u64::from(is_behind && matches!(record, FileRecord::Decision(_)));
                     self.next = Some((number, record, all));
                     return Ok(());
@@ -139,21 +141,26 @@ pub(in crate::cli) fn take_in(
     mut evaluation: Evaluation,
     observer: &mut impl Observer,
 ) -> anyhow::Result<Report> {
-    let Log { files, users, wait, reads_members } = *log;
-    let (mut unreadable, mut rejected) = (Faults::default(), Faults::default());
+    let Log { files, users, wait, ahead, reads_members } = *log;
+    let (mut unreadable, mut rejected, mut odd) = (Faults::default(), Faults::default(), Faults::default());
+    let mut clock = LogClock::new(micros(ahead), jiff::Timestamp::now().as_microsecond());
     let mut feeds = Vec::with_capacity(files.len());
-    let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
     for (file, path) in files.iter().enumerate() {
-        let mut feed = Feed { records: Records::open(path)?, latest: i64::MIN, wait: micros, behind: 0, next: None };
+        let mut feed =
+            Feed { records: Records::open(path)?, clock: clock.clone(), wait: micros(wait), behind: 0, next: None };
         feed.advance(|line, why| unreadable.add(log, (file, line), &why), reads_members)?;
         feeds.push(feed);
     }
     let mut waiting = Waiting::default();
     loop {
         let heads = feeds.iter().enumerate().filter(|(_, feed)| feed.next.is_some());
-        let Some((file, _)) = heads.min_by_key(|(_, feed)| feed.latest) else { break };
-        let arrived_at = feeds[file].latest;
+        let Some((file, _)) = heads.min_by_key(|(_, feed)| feed.clock.now) else { break };
         let Some((line, record, json)) = feeds[file].next.take() else { break };
+        if clock.pass(&record) {
+            odd.add(log, (file, line), "is far ahead of the records before it");
+        }
+        // Before the first time that counts, the log begins now.
+        let arrived_at = if clock.now == i64::MIN { record.time().min(clock.end()) } else { clock.now };
         let record = record.named(users);
         let input = INPUTS[usize::from(matches!(record, FileRecord::Outcome(_)))];
         let partition = i32::try_from(file).unwrap_or(i32::MAX);
@@ -182,6 +189,15 @@ pub(in crate::cli) fn take_in(
             "aimpoint: warning: {path}: {behind} decisions are older than one before them by more than control.wait, so their \
              outcomes may count as orphans; if the file has one partition after the other, sort it by time, or write a file \
              for each partition"
+        )?;
+    }
+    if let Some(first) = odd.first.first() {
+        writeln!(
+            std::io::stderr(),
+            "aimpoint: warning: {} records have a time that is ahead of those before them by more than \
+             time.future_tolerance, and do not move the end of the log, such as {first}; if the outcomes are \
+             complete up to a later time, say so with --complete-until",
+            odd.count
         )?;
     }
     let finished = evaluation.finish(wait)?;

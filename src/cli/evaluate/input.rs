@@ -16,6 +16,7 @@ use crate::{
     control::{DecisionRecord, Outcome},
     panics::{expecting_panics, words_of_panic},
     proto::{v1, without_header},
+    training::unknown_codec,
 };
 use parquet::{
     basic::{LogicalType, TimeUnit},
@@ -190,6 +191,9 @@ impl Rows {
     fn open(path: &Path) -> Result<Self, FileError> {
         let file = File::open(path).map_err(|error| FileError::new(path, error))?;
         let reader = decode(path, || SerializedFileReader::new(file))?;
+        if let Some(why) = unknown_codec(reader.metadata()) {
+            return Err(FileError::new(path, io::Error::new(io::ErrorKind::InvalidData, why)));
+        }
         let columns = reader.metadata().file_metadata().schema_descr().columns();
         let is_finer = |unit: Option<&LogicalType>| matches!(unit, Some(LogicalType::Timestamp(time)) if time.unit == TimeUnit::NANOS);
         if let Some(column) = columns.iter().find(|column| is_finer(column.logical_type_ref())) {

@@ -73,7 +73,7 @@ fn head(of: &Report, lines: &mut Vec<String>) {
     ));
     lines.push(format!(
         "outcomes        {joined} joined, {double} duplicates, {late} late ({before_decision} before their decision), {orphan} \
-         orphan, {rejected} rejected"
+         orphan (no known decision, or one older than its windows), {rejected} rejected"
     ));
     for (count, what) in [
         (*other_creative, "impressions showed another creative than the decision's; they count for the decision's"),
@@ -85,7 +85,10 @@ fn head(of: &Report, lines: &mut Vec<String>) {
         }
     }
     for (currency, micros) in unattributed_micros {
-        lines.push(format!("                {} {currency} of the spend have no known decision", Micros(*micros)));
+        lines.push(format!(
+            "                {} {currency} of the spend have no known decision, or one older than its windows",
+            Micros(*micros)
+        ));
     }
     for (name, Faults { count, first }) in [("unreadable", &of.unreadable), ("rejected", &of.rejected)] {
         if *count > 0 {
@@ -361,10 +364,7 @@ fn estimates(name: &str, policies: &[PolicyReport], lines: &mut Vec<String>) {
         }
         for (count, what) in [
             (of.immature, "impressions are too young for their reward"),
-            (
-                of.other_creatives,
-                "impressions chose among other creatives than the configuration says, and are left out",
-            ),
+            (of.other_creatives, "decisions chose among other creatives than the configuration says, and are left out"),
             (of.without_propensity, "decisions without a propensity or with an unknown creative are left out"),
             (of.creatives_with_rules as u64, "creatives have a rule; the estimate takes it that everybody fits"),
         ] {

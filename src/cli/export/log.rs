@@ -179,7 +179,13 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let spec = setup.config.control();
     let evaluation = Evaluation::new(&setup.config.app.name, &spec, setups, plan, None)?;
     let users = setup.config.users();
-    let log = Log { files: read.paths(), users: &users, wait: spec.wait, reads_members: true };
+    let log = Log {
+        files: read.paths(),
+        users: &users,
+        wait: spec.wait,
+        ahead: setup.config.pipeline.time.future_tolerance,
+        reads_members: true,
+    };
     let report = take_in(&log, evaluation, &mut collector)?;
     if let Some(error) = collector.failed.take() {
         return Err(error.into());

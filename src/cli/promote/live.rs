@@ -136,7 +136,13 @@ pub(super) fn read(
         without_score: 0,
     };
     let users = setup.config.users();
-    let log = Log { files: &logs, users: &users, wait: spec.wait, reads_members: false };
+    let log = Log {
+        files: &logs,
+        users: &users,
+        wait: spec.wait,
+        ahead: setup.config.pipeline.time.future_tolerance,
+        reads_members: false,
+    };
     let report = take_in(&log, evaluation, &mut live)?;
     let Live { scores, mut rows, of_others, immature, without_score, .. } = live;
     let mut left_out = |count: u64, what: String| {

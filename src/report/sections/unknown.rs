@@ -60,7 +60,10 @@ fn lines(number: u64, what: &str) -> String {
 /// What the counts of the log say is missing.
 fn missing(totals: &Totals) -> Vec<String> {
     let counts = [
-        (totals.orphan, "outcomes have no known decision. Are all decisions in the log?"),
+        (
+            totals.orphan,
+            "outcomes have no known decision, or one older than its windows. Are all decisions in the log?",
+        ),
         (totals.late, "outcomes came too late to be counted."),
         (totals.rejected, "outcomes contradict what is known, such as a price in another currency."),
         (
