@@ -19,6 +19,27 @@ use std::{io::Write, path::PathBuf};
 pub(super) struct ExperimentArgs {
     /// A row for each user: .csv, .csv.gz or .parquet
     file: PathBuf,
+    #[command(flatten)]
+    arms: ArmArgs,
+    #[command(flatten)]
+    uplift: UpliftArgs,
+    /// The relative effect that the experiment is planned for, 0.001 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = number_within(0.001..=1.0))]
+    effect: f64,
+    /// The confidence of all intervals
+    #[arg(long, value_enum, default_value_t)]
+    confidence: Level,
+    /// The seed of the bootstrap and the learner
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    seed: u64,
+    /// Output: text, or JSON for machines
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// What is compared.
+#[derive(Args, Clone, Debug)]
+struct ArmArgs {
     /// The column with the name of the user's arm
     #[arg(long, value_name = "COLUMN")]
     arm: String,
@@ -34,6 +55,11 @@ pub(super) struct ExperimentArgs {
     /// The planned share of an arm, as NAME=SHARE, for each of them; then the split is checked
     #[arg(long, value_name = "NAME=SHARE", value_parser = share)]
     share: Vec<(String, f64)>,
+}
+
+/// Whose uplift is predicted, and from what.
+#[derive(Args, Clone, Debug)]
+struct UpliftArgs {
     /// A column with the predicted uplift, whose ranking is measured (Qini, AUUC)
     #[arg(long, value_name = "COLUMN", conflicts_with = "learner")]
     score: Option<String>,
@@ -46,21 +72,9 @@ pub(super) struct ExperimentArgs {
     /// A column with categories, even if they are numbers; may be given several times
     #[arg(long, value_name = "COLUMN", requires = "learner")]
     text: Vec<String>,
-    /// The relative effect that the experiment is planned for, 0.001 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = number_within(0.001..=1.0))]
-    effect: f64,
-    /// The confidence of all intervals
-    #[arg(long, value_enum, default_value_t)]
-    confidence: Level,
     /// Bootstrap replicates for the intervals of Qini and AUUC
     #[arg(long, value_name = "COUNT", default_value_t = 500, value_parser = clap::value_parser!(u16).range(0..=10_000))]
     replicates: u16,
-    /// The seed of the bootstrap and the learner
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
-    seed: u64,
-    /// Output: text, or JSON for machines
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -174,7 +174,9 @@ impl Config {
     pub fn shown(&self) -> serde_json::Value {
         let mut shown = serde_json::to_value(self).expect("a configuration has text for its keys");
         if let Some(users) = shown.pointer_mut("/explain/users").and_then(serde_json::Value::as_array_mut) {
-            users.iter_mut().for_each(|user| *user = "***".into());
+            for user in users {
+                *user = "***".into();
+            }
         }
         shown
     }

@@ -1,12 +1,15 @@
 //! The formats of files of rows.
 
 use super::TrainError;
-use parquet::{basic::Compression, file::metadata::ParquetMetaData};
+use parquet::{
+    basic::Compression,
+    file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData},
+};
 use std::path::Path;
 
 /// Why the pages of a Parquet file cannot be read, if they are packed by a codec that is not built in.
 pub fn unknown_codec(of: &ParquetMetaData) -> Option<String> {
-    let codecs = of.row_groups().iter().flat_map(|group| group.columns()).map(|column| column.compression());
+    let codecs = of.row_groups().iter().flat_map(RowGroupMetaData::columns).map(ColumnChunkMetaData::compression);
     let unknown = codecs.into_iter().find(|codec| matches!(codec, Compression::BROTLI(_) | Compression::LZO))?;
     let name = unknown.to_string();
     let name = name.split('(').next().unwrap_or_default();

@@ -79,7 +79,7 @@ pub(super) fn of(args: &ExperimentArgs, rows: &Rows) -> anyhow::Result<Report> {
     for (row, (arm, outcome)) in rows.arm.iter().zip(&rows.outcome).enumerate() {
         arms[*arm].add(*outcome, rows.before.as_ref().map_or(0.0, |all| all[row]))?;
     }
-    let planned = |name: &str| args.share.iter().find(|(of, _)| of == name).map(|(_, share)| *share);
+    let planned = |name: &str| args.arms.share.iter().find(|(of, _)| of == name).map(|(_, share)| *share);
     let arm = |(name, of): (&String, &Paired)| ArmOf {
         name: name.clone(),
         rows: of.value().count(),
@@ -88,9 +88,9 @@ pub(super) fn of(args: &ExperimentArgs, rows: &Rows) -> anyhow::Result<Report> {
     };
     let compared = (1..arms.len()).map(|at| compare(args, rows, (at, &arms[at]), &arms[0], is_rate));
     Ok(Report {
-        outcome: args.outcome.clone(),
+        outcome: args.arms.outcome.clone(),
         is_rate,
-        control: args.control.clone(),
+        control: args.arms.control.clone(),
         confidence,
         effect: args.effect,
         arms: rows.arms.iter().zip(&arms).map(arm).collect(),
@@ -102,12 +102,13 @@ pub(super) fn of(args: &ExperimentArgs, rows: &Rows) -> anyhow::Result<Report> {
 
 /// Whether the users were split as planned.
 fn split(args: &ExperimentArgs, rows: &Rows, arms: &[Paired]) -> anyhow::Result<Option<[SampleRatio; 2]>> {
-    if args.share.is_empty() {
+    if args.arms.share.is_empty() {
         return Ok(None);
     }
-    let shares = rows.arms.iter().map(|name| args.share.iter().find(|(of, _)| of == name).map(|(_, share)| *share));
-    let Some(shares) = shares.collect::<Option<Vec<f64>>>().filter(|all| all.len() == args.share.len()) else {
-        let planned: Vec<&str> = args.share.iter().map(|(name, _)| name.as_str()).collect();
+    let shares =
+        rows.arms.iter().map(|name| args.arms.share.iter().find(|(of, _)| of == name).map(|(_, share)| *share));
+    let Some(shares) = shares.collect::<Option<Vec<f64>>>().filter(|all| all.len() == args.arms.share.len()) else {
+        let planned: Vec<&str> = args.arms.share.iter().map(|(name, _)| name.as_str()).collect();
         anyhow::bail!(crate::cli::Exit::Usage.because(format!(
             "--share is of the arms {}, and the file has {}; give each of them once",
             planned.join(", "),
@@ -165,7 +166,7 @@ fn compare(
 fn uplift(args: &ExperimentArgs, rows: &Rows, at: usize) -> anyhow::Result<Option<UpliftOf>> {
     let chosen: Vec<usize> = (0..rows.arm.len()).filter(|row| [0, at].contains(&rows.arm[*row])).collect();
     let is_treated = |row: usize| rows.arm[row] == at;
-    let (scores, predicted_by): (Vec<f64>, _) = match (&rows.score, &rows.data, args.learner) {
+    let (scores, predicted_by): (Vec<f64>, _) = match (&rows.score, &rows.data, args.uplift.learner) {
         (Some(all), ..) => (chosen.iter().map(|row| all[*row]).collect(), "score"),
         (None, Some(data), Some(learner)) => {
             let treated: Vec<bool> = chosen.iter().map(|row| is_treated(*row)).collect();
@@ -178,7 +179,7 @@ fn uplift(args: &ExperimentArgs, rows: &Rows, at: usize) -> anyhow::Result<Optio
         |(row, score): (&usize, f64)| Exposure { score, is_treated: is_treated(*row), outcome: rows.outcome[*row] };
     let confidence = Confidence::from(args.confidence);
     let measured = Uplift::new(chosen.iter().zip(scores).map(exposure))?;
-    let resampling = Resampling { replicates: args.replicates.into(), seed: args.seed, confidence };
+    let resampling = Resampling { replicates: args.uplift.replicates.into(), seed: args.seed, confidence };
     Ok(Some(UpliftOf {
         arm: rows.arms[at].clone(),
         predicted_by,

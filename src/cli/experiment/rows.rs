@@ -35,7 +35,7 @@ impl Rows {
 }
 
 pub(super) fn read(args: &ExperimentArgs) -> anyhow::Result<Rows> {
-    let table = Table::open(&args.file, &args.arm)?;
+    let table = Table::open(&args.file, &args.arms.arm)?;
     let find = |role: &'static str, column: &str| {
         table.columns.iter().position(|it| it == column).ok_or_else(|| TrainError::Column {
             path: args.file.clone(),
@@ -44,16 +44,16 @@ pub(super) fn read(args: &ExperimentArgs) -> anyhow::Result<Rows> {
             found: table.columns.join(", "),
         })
     };
-    let (arm, outcome) = (find("arm", &args.arm)?, find("outcome", &args.outcome)?);
-    let before = args.before.as_deref().map(|column| find("before", column)).transpose()?;
-    let score = args.score.as_deref().map(|column| find("score", column)).transpose()?;
+    let (arm, outcome) = (find("arm", &args.arms.arm)?, find("outcome", &args.arms.outcome)?);
+    let before = args.arms.before.as_deref().map(|column| find("before", column)).transpose()?;
+    let score = args.uplift.score.as_deref().map(|column| find("score", column)).transpose()?;
     let mut rows = Rows {
-        arms: vec![args.control.clone()],
+        arms: vec![args.arms.control.clone()],
         before: before.map(|_| Vec::new()),
         score: score.map(|_| Vec::new()),
         ..Rows::default()
     };
-    let mut known = BTreeMap::from([(args.control.clone(), 0)]);
+    let mut known = BTreeMap::from([(args.arms.control.clone(), 0)]);
     table.scan(|line, values| {
         let wrong = |column: usize, expected| table.cell(line, column, expected, values[column]);
         let number = |column: usize, expected| number(values[column]).ok_or_else(|| wrong(column, expected));
@@ -84,30 +84,30 @@ pub(super) fn read(args: &ExperimentArgs) -> anyhow::Result<Rows> {
             return Err(Exit::Data.because(format!(
                 "{}: no row is of the control {name:?}; column {:?} has {}",
                 args.file.display(),
-                args.arm,
+                args.arms.arm,
                 rows.arms[1..].join(", ")
             )));
         }
     }
     if rows.arms.len() == 1 {
-        let (file, control) = (args.file.display(), &args.control);
+        let (file, control) = (args.file.display(), &args.arms.control);
         return Err(
             Exit::Data.because(format!("{file}: all rows are of the control {control:?}; there is nothing to compare"))
         );
     }
-    if args.learner.is_some() {
+    if args.uplift.learner.is_some() {
         if !rows.is_binary() {
-            let outcome = &args.outcome;
+            let outcome = &args.arms.outcome;
             return Err(Exit::Data.because(format!(
                 "{}: a learner needs outcomes of 0 and 1, and {outcome:?} has others; choose another --outcome, or --score",
                 args.file.display()
             )));
         }
         let spec = ReadSpec {
-            label: args.outcome.clone(),
-            group: Some(args.arm.clone()),
-            ignore: args.ignore.clone(),
-            text: args.text.clone(),
+            label: args.arms.outcome.clone(),
+            group: Some(args.arms.arm.clone()),
+            ignore: args.uplift.ignore.clone(),
+            text: args.uplift.text.clone(),
             ..ReadSpec::default()
         };
         rows.data = Some(training::read(&args.file, &spec)?);
