@@ -266,6 +266,9 @@ fn make(args: &TrainArgs, job: Job<'_>) -> anyhow::Result<Trained> {
         trained.notes.push(Note::Calibration { before, after, is_left_out });
         calibrated = calibrated.filter(|_| !is_left_out);
     }
+    if let Some((calibration, _)) = &calibrated {
+        trained.measure_calibrated(&data, calibration)?;
+    }
     let stem = out.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
     let identity = Identity {
         name: args.name.clone().unwrap_or(stem),

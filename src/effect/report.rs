@@ -52,8 +52,8 @@ pub struct Span {
 pub struct Money {
     /// Impressions of campaigns in this currency.
     pub impressions: u64,
-    /// What wins cost, in micros.
-    pub spend_micros: i64,
+    /// What wins cost, in micros. `None` if there are impressions and no win was reported.
+    pub spend_micros: Option<i64>,
     /// What conversions brought, in micros.
     pub revenue_micros: i64,
     /// What a thousand impressions cost.
@@ -283,6 +283,9 @@ impl Evaluation {
         if of.wins > 0 && of.win_rate.is_none() {
             all.push("win rate: no loss was reported".to_owned());
         }
+        if of.money.values().any(|money| money.spend_micros.is_none()) {
+            all.push("spend: no win was reported".to_owned());
+        }
         let (rows, positives) = (group.sketch.rows(), group.sketch.figures(1).positives);
         if of.immature_labels > 0 {
             all.push(format!("predictions: {} impressions are too young for their label", of.immature_labels));
@@ -316,13 +319,14 @@ pub fn age(micros: i64) -> String {
 
 fn money(counts: &Counts) -> Money {
     let figures = counts.figures(Confidence::default());
+    let is_known = counts.wins > 0 || counts.spend_micros != 0 || counts.impressions == 0;
     Money {
         impressions: counts.impressions,
-        spend_micros: counts.spend_micros,
+        spend_micros: is_known.then_some(counts.spend_micros),
         revenue_micros: counts.revenue_micros,
-        ecpm_micros: figures.ecpm_micros,
-        cpc_micros: figures.cpc_micros,
-        cpa_micros: figures.cpa_micros,
+        ecpm_micros: figures.ecpm_micros.filter(|_| is_known),
+        cpc_micros: figures.cpc_micros.filter(|_| is_known),
+        cpa_micros: figures.cpa_micros.filter(|_| is_known),
         // Without a conversion it would be 0, or not yet known to be more.
         roas: figures.roas.filter(|_| counts.conversions > 0),
     }

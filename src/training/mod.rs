@@ -59,7 +59,7 @@ pub use table::{Table, Value};
 pub use uplift::{UpliftLearner, uplift_scores};
 
 use crate::{
-    evaluation::{CurvePoint, Prediction, Summary, log_loss, normalised_entropy, reliability, sketch::Sketch},
+    evaluation::{Bin, CurvePoint, Prediction, Summary, log_loss, normalised_entropy, reliability, sketch::Sketch},
     inference::{Calibration, TrainingTimes},
 };
 use fit::{Ending, fit};
@@ -161,13 +161,24 @@ impl Trained {
             found: format!("{} validation rows of one label or none", fitted.len()),
         })?;
         let before = predict(&self.network, data, &split.test)?;
-        let apply = |it: &Prediction| Prediction {
-            probability: calibration.apply(it.probability as f32).into(),
-            label: it.label,
-        };
-        let after: Vec<_> = before.iter().map(apply).collect();
-        let losses = [log_loss(&before), log_loss(&after)];
+        let losses = [log_loss(&before), log_loss(&calibrated(&calibration, &before))];
         Ok((calibration, losses))
+    }
+
+    /// Replaces the figures of the test rows by those with a calibration, which is written into the model. `data` is the training
+    /// data.
+    ///
+    /// # Errors
+    /// The tensor library failed.
+    pub fn measure_calibrated(&mut self, data: &Dataset, calibration: &Calibration) -> Result<(), TrainError> {
+        let split = Split::of(data, self.spec.seed);
+        let served = calibrated(calibration, &predict(&self.network, data, &split.test)?);
+        if let Some(test) = self.parts.iter_mut().find(|part| part.name == "test") {
+            test.summary = Summary::of(&served);
+            self.measured.bins = bins(&served);
+            self.measured.curve = curve(&served);
+        }
+        Ok(())
     }
 }
 
@@ -308,7 +319,7 @@ impl Trained {
         learned: &[usize],
     ) -> Result<(), TrainError> {
         let predictions = predict(&self.network, data, &split.test)?;
-        self.measured.bins = reliability(&predictions, BINS.min(split.test.len() / BIN_ROWS).max(1));
+        self.measured.bins = bins(&predictions);
         self.measured.curve = curve(&predictions);
         let each = networks.iter().map(|network| Ok(normalised_entropy(&predict(network, data, &split.test)?)));
         let each: Option<Vec<f64>> = each.collect::<Result<_, TrainError>>()?;
@@ -361,6 +372,18 @@ fn standard_error(one: &[Prediction], other: &[Prediction]) -> f64 {
     let count = differences.len() as f64;
     let mean = differences.iter().sum::<f64>() / count;
     (differences.iter().map(|it| (it - mean).powi(2)).sum::<f64>() / count / count).sqrt()
+}
+
+/// Predictions with a calibration.
+fn calibrated(calibration: &Calibration, predictions: &[Prediction]) -> Vec<Prediction> {
+    let apply =
+        |it: &Prediction| Prediction { probability: calibration.apply(it.probability as f32).into(), label: it.label };
+    predictions.iter().map(apply).collect()
+}
+
+/// Predicted and observed rates in bins of equally many rows.
+fn bins(predictions: &[Prediction]) -> Vec<Bin> {
+    reliability(predictions, BINS.min(predictions.len() / BIN_ROWS).max(1))
 }
 
 /// The ROC curve of predictions; empty if one of them is no probability.

@@ -146,11 +146,30 @@ fn the_json_has_every_figure_and_compressed_files_give_the_same() {
 }
 
 #[test]
+fn without_a_win_the_spend_is_not_known() {
+    let (decisions, outcomes) = log();
+    let outcomes: String =
+        outcomes.lines().filter(|line| !line.contains("win")).flat_map(|line| [line, "\n"]).collect();
+    let folder = folder_with(&[("aimpoint.toml", CONFIG), ("d.jsonl", &decisions), ("o.jsonl", &outcomes)]);
+    let [config, d, o] = ["aimpoint.toml", "d.jsonl", "o.jsonl"].map(|name| path(&folder, name));
+    let usual = ["evaluate", "--config", &config, &d, &o];
+    let (_, out, _) = aimpoint(&[&usual[..], &["--format", "json"]].concat(), &[]);
+    let found: Value = serde_json::from_str(&out).unwrap();
+    let money = &found["all"]["money"]["EUR"];
+    assert_eq!(money["impressions"], 400, "{money}");
+    for figure in ["spend_micros", "ecpm_micros", "cpc_micros", "cpa_micros", "roas"] {
+        assert!(money[figure].is_null(), "{figure}: {money}");
+    }
+    let (_, text, _) = aimpoint(&usual, &[]);
+    assert!(text.contains("spend: no win was reported"), "{text}");
+}
+
+#[test]
 fn conversions_are_divided_among_the_campaigns_that_touched_the_user() {
     let (decisions, outcomes) = log();
     // Two users who clicked, one who did not, and one who is not in the log.
     let converted = |number: i64, more: &str| {
-        let at = START + 20_000 * SECOND;
+        let at = START + 12_000 * SECOND;
         format!(r#"{{"outcome_id":"b{number}","type":"conversion","occurred_at":{at},{more}}}"#)
     };
     let clicked: Vec<i64> = (0..400).filter(|number| outcomes.contains(&format!("\"click{number}\""))).collect();

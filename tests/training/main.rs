@@ -273,6 +273,12 @@ fn a_calibration_is_fitted_to_validation_rows_and_stored_in_the_file() {
     for method in [CalibrationMethod::Platt, CalibrationMethod::Isotonic] {
         let (calibration, [before, after]) = trained.calibrate(&data, method).unwrap();
         assert!(after.unwrap() < before.unwrap() - 0.01, "{method:?}: {before:?} {after:?}");
+        // What the card says is what the file with the calibration does.
+        let mut served = trained.clone();
+        served.measure_calibrated(&data, &calibration).unwrap();
+        let loss = |of: &Trained| of.parts.iter().find(|part| part.name == "test").unwrap().summary.log_loss;
+        assert_eq!((loss(&trained), loss(&served)), (before, after));
+        assert_ne!(trained.measured.bins, served.measured.bins);
         let identity = Identity { name: "c".to_owned(), calibration: Some(calibration.clone()), ..Identity::default() };
         let path = folder.path().join("c.onnx");
         fs::write(&path, encode(&trained.network, &data.features, &identity)).unwrap();

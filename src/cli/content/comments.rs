@@ -291,6 +291,44 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_clear_yes_is_no_consent_in_every_format() {
+        let consent = |value: &str| {
+            let json = format!("{{\"text\":\"ok\",\"consent\":{value}}}\n");
+            let csv = format!("text,consent\nok,{}\n", value.trim_matches('"'));
+            let [json, csv] =
+                [("a.jsonl", json), ("a.csv", csv)].map(|(name, text)| read(name, text.as_bytes()).unwrap());
+            [json.0[0].consent, csv.0[0].consent]
+        };
+        for yes in ["true", "\"True\"", "1", "\"yes\""] {
+            assert_eq!(consent(yes), [Some(true); 2], "{yes}");
+        }
+        for no in ["false", "\"false\"", "0", "\"no\"", "\"n\"", "\"denied\"", "2", "{\"ads\":true}", "[]"] {
+            assert_eq!(consent(no), [Some(false); 2], "{no}");
+        }
+        assert_eq!((consent("null")[0], consent("\"\"")[1]), (None, None));
+    }
+
+    #[test]
+    fn a_column_that_is_named_has_to_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let columns = ColumnArgs { consent: "agreed".to_owned(), ..ColumnArgs::default() };
+        for (name, text, is_there) in [
+            ("a.csv", "text,agreed\nok,yes\n", true),
+            ("b.csv", "text,consent\nok,yes\n", false),
+            ("a.jsonl", "{\"text\":\"ok\"}\n{\"text\":\"ok\",\"agreed\":true}\n", true),
+            ("b.jsonl", "{\"text\":\"ok\",\"consent\":false}\n", false),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            let found = each(&[path], &columns, |_| {});
+            assert_eq!(found.is_ok(), is_there, "{name}");
+            if let Err(error) = found {
+                assert!(error.to_string().contains("agreed"), "{error}");
+            }
+        }
+    }
+
+    #[test]
     fn lines_that_are_no_comments_are_counted_and_named() {
         let long = "x".repeat(5 << 20);
         let text = format!(

@@ -75,7 +75,14 @@ pub(super) fn run(args: &ReviewArgs) -> anyhow::Result<()> {
     check_out(&args.audit, &[args.texts.clone(), args.brief.clone(), args.out.clone()])?;
     let candidates: Vec<Candidate> = read(&args.texts)?;
     let sha256 = hex::encode(&Sha256::digest(&text));
-    let mut decisions: Vec<Decision> = if args.audit.exists() { read(&args.audit)? } else { Vec::new() };
+    let mut decisions: Vec<Decision> = if args.audit.exists() {
+        read(&args.audit).map_err(|error| {
+            let hint = "a last line that was cut off, as by a full disk, is no decision: remove it, and decide on that text again";
+            error.context(format!("read the audit log ({hint})"))
+        })?
+    } else {
+        Vec::new()
+    };
     let count = decisions.len();
     // A text was approved for the facts, the words to avoid and the campaign of its brief.
     decisions.retain(|it| it.candidate.brief != brief.id || it.brief_sha256 == sha256);

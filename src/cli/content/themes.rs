@@ -58,9 +58,12 @@ pub(super) fn run(args: &ThemesArgs) -> anyhow::Result<()> {
     let mut embeddings = args.embedding.open()?;
     let mut voices = Voices::new(Intake { comments_max: args.comments_max, seed: args.seed, ..Intake::default() });
     let unread = comments::each(&args.files, &args.columns, |comment| voices.add(comment))?;
-    let found = of(&voices, args.language.as_deref(), args.count, args.seed, embeddings.as_mut())?;
     let mut out = crate::cli::printed::stdout();
     counts(&mut out, voices.counts(), &unread)?;
+    if voices.counts().kept == 0 {
+        return Err(Exit::Data.because("find themes: no comment is left; the counts say why"));
+    }
+    let found = of(&voices, args.language.as_deref(), args.count, args.seed, embeddings.as_mut())?;
     print(&mut out, &found)?;
     if let Some(reused) = embeddings.map(|it| it.reused()).filter(|it| *it > 0) {
         writeln!(out, "  the embeddings of {reused} comments were there already")?;

@@ -202,7 +202,7 @@ fn money(groups: &[GroupReport], lines: &mut Vec<String>) {
             let amount = |micros: Option<i64>| micros.map_or_else(|| DASH.to_owned(), |it| Micros(it).to_string());
             rows.push(vec![
                 format!("{} {currency}", group.name),
-                amount(Some(money.spend_micros)),
+                amount(money.spend_micros),
                 amount(Some(money.revenue_micros)),
                 money.roas.map_or_else(|| DASH.to_owned(), number),
                 amount(money.ecpm_micros),
@@ -289,12 +289,10 @@ fn experiment(of: &TrialReport, lines: &mut Vec<String>) {
         lines.push(format!("  {}: {} (p = {p})", it.metric, it.words));
         if let Some(any_time) = it.any_time {
             let Interval { low, high } = any_time.interval;
-            lines.push(format!(
-                "      at any time: {} to {} (p = {})",
-                number(low),
-                number(high),
-                number(any_time.p_value)
-            ));
+            // In the unit of the words.
+            let (scale, unit) = if it.metric == "revenue" { (1.0, "") } else { (100.0, " points") };
+            let range = format!("{:.3} to {:.3}{unit}", low * scale, high * scale);
+            lines.push(format!("      at any time: {range} (p = {})", number(any_time.p_value)));
         }
     }
 }

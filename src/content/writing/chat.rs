@@ -18,6 +18,8 @@ const WAIT: Duration = Duration::from_millis(500);
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// An answer of one theme is far shorter.
 const TOKENS_PER_ANSWER: u64 = 1_500;
+/// An estimate of the bytes of a token, for servers that do not count. English has about four.
+const BYTES_PER_TOKEN: usize = 4;
 /// The most characters of a server's message that are shown.
 const SHOWN_MAX: usize = 200;
 /// The most characters of a text in an answer.
@@ -135,9 +137,10 @@ impl<T: Transport> ChatWriter<T> {
             self.usage.repeated += u64::from(tried > 1);
             // Another seed, because the same one would give the same bad answer.
             let body = self.body(prompt, texts_max, seed.wrapping_add(u64::from(tried) - 1));
-            let sent = self.transport.post(body.to_string().as_bytes());
+            let body = body.to_string();
+            let sent = self.transport.post(body.as_bytes());
             let (error, asked) = match sent {
-                Ok(response) if response.status == 200 => match self.read(&response.body, texts_max) {
+                Ok(response) if response.status == 200 => match self.read(&response.body, body.len(), texts_max) {
                     Ok(texts) => return Ok(texts),
                     Err(error) => (WriteError::Answer(error.to_string()), None),
                 },
@@ -173,11 +176,17 @@ impl<T: Transport> ChatWriter<T> {
         })
     }
 
-    fn read(&mut self, body: &[u8], texts_max: usize) -> Result<Vec<Answered>, AnswerError> {
+    /// Reads the answer to a request of so many bytes.
+    fn read(&mut self, body: &[u8], asked: usize, texts_max: usize) -> Result<Vec<Answered>, AnswerError> {
         let answer: Envelope =
             serde_json::from_slice(body).map_err(|error| AnswerError::Envelope(error.to_string()))?;
-        self.usage.tokens_in += answer.usage.prompt_tokens;
-        self.usage.tokens_out += answer.usage.completion_tokens;
+        // Not every server counts, and the budget must hold all the same.
+        let counted = |tokens: i64, bytes: usize| match u64::try_from(tokens) {
+            Ok(tokens) if tokens > 0 => tokens,
+            _ => (bytes / BYTES_PER_TOKEN) as u64,
+        };
+        self.usage.tokens_in += counted(answer.usage.prompt_tokens, asked);
+        self.usage.tokens_out += counted(answer.usage.completion_tokens, body.len());
         let choice =
             answer.choices.into_iter().next().ok_or_else(|| AnswerError::Envelope("there is no choice".to_owned()))?;
         if let Some(refusal) = choice.message.refusal {
@@ -305,8 +314,8 @@ struct Envelope {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Tokens {
-    prompt_tokens: u64,
-    completion_tokens: u64,
+    prompt_tokens: i64,
+    completion_tokens: i64,
 }
 
 #[derive(Deserialize)]

@@ -199,7 +199,7 @@ pub(in crate::effect) fn check(of: &GroupReport, expected: &Recount) {
     let name = &of.name;
     let counts = (of.offers, of.impressions, of.clicks, of.conversions);
     assert_eq!(counts, (expected.offers, expected.impressions, expected.clicks, expected.conversions), "{name}");
-    let spend: i64 = of.money.values().map(|money| money.spend_micros).sum();
+    let spend: i64 = of.money.values().filter_map(|money| money.spend_micros).sum();
     let revenue: i64 = of.money.values().map(|money| money.revenue_micros).sum();
     assert_eq!((spend, revenue), (expected.spend, 5_000_000 * expected.conversions as i64), "{name}");
     for (rate, (count, all)) in [(of.click_rate, expected.click_rate), (of.conversion_rate, expected.conversion_rate)] {

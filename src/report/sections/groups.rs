@@ -32,7 +32,7 @@ fn section(at: usize, grouping: &GroupingReport) -> Html {
                 first(count(group.impressions)),
                 first(rate(group.click_rate)),
                 first(rate(group.conversion_rate)),
-                of(money.map(|(_, money)| money.spend_micros)),
+                of(money.and_then(|(_, money)| money.spend_micros)),
                 of(money.and_then(|(_, money)| money.cpc_micros)),
                 maybe(money.and_then(|(_, money)| money.roas)),
             ]);

@@ -72,7 +72,7 @@ fn tiles(to: &mut Html, all: &GroupReport) {
             }
             None => "no revenue yet".to_owned(),
         };
-        tiles.push(("Spend", maybe_amount(Some(money.spend_micros), currency), earned));
+        tiles.push(("Spend", maybe_amount(money.spend_micros, currency), earned));
     }
     to.raw("<section class=\"tiles\" aria-label=\"At a glance\">");
     for (name, figure, below) in tiles {
