@@ -129,7 +129,7 @@ fn faults_of_briefs_and_files_are_named_with_their_exit_codes() {
     let (code, _, error) = aimpoint(&["content", "themes", &file("c.jsonl")], &[]);
     assert_eq!((code, error.contains("no line can be used")), (65, true), "{error}");
     let (code, _, error) = aimpoint(&["content", "themes", &file("empty.jsonl")], &[]);
-    assert_eq!((code, error.contains("--language")), (65, true), "{error}");
+    assert_eq!((code, error.contains("no comment is left")), (65, true), "{error}");
     assert_eq!(aimpoint(&["content", "themes", &file("nowhere.jsonl")], &[]).0, 66);
     let (code, _, error) = aimpoint(&["content", "brief", &file("c.jsonl")], &[]);
     assert_eq!((code, error.contains("content themes --out")), (65, true), "{error}");
