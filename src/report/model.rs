@@ -8,12 +8,10 @@ use super::{
     markup::{Html, Rows, behind, card, note, table},
     plot::{Frame, Place, Plot, bar, round_above},
     sections::predictions::roc_card,
-    words::{DASH, count, maybe, number, percent, range},
+    words::{DASH, calibration, count, maybe, percent, range},
 };
 use crate::evaluation::{Bin, Confidence, CurvePoint, Summary, wilson};
 
-/// A calibration ratio within this distance from 1 is called right.
-const RIGHT: f64 = 0.1;
 /// The most features with a bar.
 const FEATURES_MAX: usize = 20;
 
@@ -205,12 +203,7 @@ fn reliability(report: &ModelReport) -> Option<Html> {
     let ratio = report.test()?.calibration_ratio;
     let observed = |it: &Bin| wilson((it.observed * it.count as f64).round() as u64, it.count as u64, Confidence::P95);
     let highest = bins.iter().filter_map(|it| Some(it.predicted.max(observed(it)?.high))).reduce(f64::max)?;
-    let title = match ratio {
-        None => "No test row is positive, so predictions cannot be judged".to_owned(),
-        Some(ratio) if (ratio - 1.0).abs() <= RIGHT => "Predictions are right on average".to_owned(),
-        Some(ratio) if ratio > 1.0 => format!("Predictions are too high: {} times what happens", number(ratio)),
-        Some(ratio) => format!("Predictions are too low: {} times what happens", number(ratio)),
-    };
+    let title = calibration(ratio, "No test row is positive, so predictions cannot be judged");
     let top = round_above(highest).min(1.0);
     let mut plot = Plot::new(Frame {
         id: "reliability".to_owned(),

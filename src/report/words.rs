@@ -52,6 +52,19 @@ pub(super) fn rate(rate: Option<Rate>) -> String {
     rate.map_or_else(|| DASH.to_owned(), |it| format!("{} ({})", percent(it.value), range(it.interval)))
 }
 
+/// A ratio of predicted to observed this close to 1 is right.
+const RIGHT: f64 = 0.1;
+
+/// The verdict on the ratio of predicted to observed; `unknown` without one.
+pub(super) fn calibration(ratio: Option<f64>, unknown: &str) -> String {
+    match ratio {
+        None => unknown.to_owned(),
+        Some(ratio) if (ratio - 1.0).abs() <= RIGHT => "Predictions are right on average".to_owned(),
+        Some(ratio) if ratio > 1.0 => format!("Predictions are too high: {} times what happens", number(ratio)),
+        Some(ratio) => format!("Predictions are too low: {} times what happens", number(ratio)),
+    }
+}
+
 /// A number with about three digits that say something.
 pub(super) fn number(value: f64) -> String {
     let size = value.abs();

@@ -342,6 +342,16 @@ mod tests {
         assert!(!path.exists());
     }
 
+    fn head() -> SnapshotHead {
+        SnapshotHead {
+            cluster: "c".to_owned(),
+            topic: "t".to_owned(),
+            app: "a".to_owned(),
+            read_at: 1,
+            positions: BTreeMap::new(),
+        }
+    }
+
     #[test]
     fn a_snapshot_that_cannot_be_written_leaves_no_older_one() {
         let folder = tempfile::tempdir().unwrap();
@@ -357,13 +367,7 @@ mod tests {
     fn a_file_of_somebody_else_is_never_touched() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("aimpoint.toml");
-        let head = SnapshotHead {
-            cluster: "c".to_owned(),
-            topic: "t".to_owned(),
-            app: "a".to_owned(),
-            read_at: 1,
-            positions: BTreeMap::new(),
-        };
+        let head = head();
         for text in ["[app]\n", "AIMSERX", "x", "\0"] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(foreign(&path).as_deref(), Some("there is a file that is not a snapshot"), "{text:?}");
@@ -392,13 +396,7 @@ mod tests {
     fn a_snapshot_is_private_and_not_written_if_something_was_forgotten_meanwhile() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/decisions.snapshot");
-        let head = SnapshotHead {
-            cluster: "c".to_owned(),
-            topic: "t".to_owned(),
-            app: "a".to_owned(),
-            read_at: 1,
-            positions: BTreeMap::new(),
-        };
+        let head = head();
         assert!(!write(&head, &path, &Store::default(), || false).unwrap());
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
         assert!(write(&head, &path, &Store::default(), || true).unwrap());

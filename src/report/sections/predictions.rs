@@ -6,12 +6,9 @@ use crate::{
     report::{
         markup::{Html, behind, card},
         plot::{Frame, Place, Plot, bar, round_above},
-        words::{count, number, percent, range},
+        words::{calibration, count, number, percent, range},
     },
 };
-
-/// A calibration ratio within this distance from 1 is called right.
-const RIGHT: f64 = 0.1;
 
 pub(super) fn sections(charts: &Charts, quality: Option<&Quality>) -> Vec<Html> {
     let Some(quality) = quality else { return Vec::new() };
@@ -29,12 +26,7 @@ pub(super) fn sections(charts: &Charts, quality: Option<&Quality>) -> Vec<Html> 
 }
 
 fn reliability(tenths: &[Tenth], figures: &Figures) -> Html {
-    let title = match figures.calibration_ratio {
-        None => "Nothing has succeeded yet, so predictions cannot be judged".to_owned(),
-        Some(ratio) if (ratio - 1.0).abs() <= RIGHT => "Predictions are right on average".to_owned(),
-        Some(ratio) if ratio > 1.0 => format!("Predictions are too high: {} times what happens", number(ratio)),
-        Some(ratio) => format!("Predictions are too low: {} times what happens", number(ratio)),
-    };
+    let title = calibration(figures.calibration_ratio, "Nothing has succeeded yet, so predictions cannot be judged");
     let highest = tenths.iter().map(|it| it.predicted.max(it.observed.interval.high)).fold(0.0, f64::max);
     let top = round_above(highest).min(1.0);
     let mut plot = Plot::new(Frame {
